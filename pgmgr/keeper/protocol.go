@@ -1,0 +1,116 @@
+// Package keeper is the agent's side of regent-keeper, the small process that is
+// the parent of the postmaster: the protocol spoken over its Unix socket, and the
+// client. The keeper itself is cmd/regent-keeper.
+//
+// The package and everything it imports must stay within the standard library and
+// x/sys, because the keeper links it and has to stay small.
+package keeper
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pgregent/regent/events"
+)
+
+// Grant is the permission to accept writes until a deadline. It carries the
+// store revision of the leader key it stands for, so that a late or reordered
+// command of an older leadership is refused (safety rules S2, S3).
+type Grant struct {
+	Revision events.Revision `json:"revision"`
+	// Deadline is D: the end of the holder's belief, absolute, on CLOCK_BOOTTIME.
+	Deadline events.Instant `json:"deadline"`
+	// Budget is B: the keeper begins to stop the server at D−B.
+	Budget time.Duration `json:"budget"`
+}
+
+// StopMode is how a postmaster is asked to stop.
+type StopMode string
+
+// PostgreSQL's shutdown modes (manual, section 19.5), and the keeper's own.
+const (
+	// StopFast sends SIGINT: sessions are ended, a shutdown checkpoint is written
+	// and sent to the standbys.
+	StopFast StopMode = "fast"
+	// StopImmediate sends SIGQUIT: no checkpoint, crash recovery at the next start.
+	StopImmediate StopMode = "immediate"
+	// StopKill is the kill-tree (safety rule S1).
+	StopKill StopMode = "kill"
+)
+
+// StartRequest starts a postmaster. With a Grant it may become writable, and is
+// armed before it is started; without one it must be a standby, and Standby says
+// that the caller made sure of that (standby.signal is in place; the keeper checks).
+type StartRequest struct {
+	// Args is the command line, the executable's absolute path first.
+	Args []string `json:"args"`
+	// Env is the whole environment of the postmaster.
+	Env []string `json:"env"`
+	// LogFile receives the postmaster's stdout and stderr, appended.
+	LogFile string `json:"log_file"`
+	Grant   *Grant `json:"grant,omitempty"`
+}
+
+// Status is what the keeper knows.
+type Status struct {
+	KeeperPID int    `json:"keeper_pid"`
+	Version   string `json:"version"`
+	DataDir   string `json:"data_dir"`
+	// PID of the postmaster; 0 when none runs.
+	PID int `json:"pid"`
+	// Alive: some process of the data directory is left. It outlives PID (S1).
+	Alive   bool           `json:"alive"`
+	Started events.Instant `json:"started"`
+	// Adopted: the keeper isn't the postmaster's parent (S5).
+	Adopted bool `json:"adopted"`
+	// Armed carries the grant in force; nil when the server isn't armed.
+	Armed *Grant `json:"armed,omitempty"`
+	// Fencing: the deadline came, or a fence was commanded; not cancellable.
+	Fencing bool `json:"fencing"`
+	// LastExit of the previous server, nil if none ended under this keeper.
+	LastExit *Exit `json:"last_exit,omitempty"`
+}
+
+// Exit is the end of a whole server: no process of the data directory is left.
+type Exit struct {
+	PID  int            `json:"pid"`
+	At   events.Instant `json:"at"`
+	Code int            `json:"code"` // exit code; -1 when ended by a signal or unknown
+	// Signal that ended the postmaster; 0 if none.
+	Signal int `json:"signal"`
+	// Ours: the keeper or the agent asked for it (stop or fence).
+	Ours bool `json:"ours"`
+	// Fenced: the fence deadline ended it.
+	Fenced bool `json:"fenced"`
+}
+
+// EventKind names what the keeper reports unasked.
+type EventKind string
+
+// The keeper's events.
+const (
+	// PostmasterExited: the postmaster is gone, perhaps not all its children.
+	PostmasterExited EventKind = "postmaster_exited"
+	// ServerDown: no process of the data directory is left. Only this counts as down (S1).
+	ServerDown EventKind = "server_down"
+	// FenceBegun: the deadline came (or a fence was commanded) and the keeper is stopping the server.
+	FenceBegun EventKind = "fence_begun"
+)
+
+// Event is an unasked report.
+type Event struct {
+	Kind EventKind      `json:"kind"`
+	At   events.Instant `json:"at"`
+	Exit *Exit          `json:"exit,omitempty"`
+	Note string         `json:"note,omitempty"`
+}
+
+// Error classes of the client, as everywhere: refused, unavailable, unknown.
+var (
+	// ErrRefused: the keeper answered "no" (deadline past, fencing begun, a server runs, none runs).
+	ErrRefused = errors.New("refused by the keeper")
+	// ErrUnavailable: the keeper could not be reached; nothing was sent.
+	ErrUnavailable = errors.New("keeper unavailable")
+	// ErrUnknown: the command was sent and no answer came.
+	ErrUnknown = errors.New("keeper outcome unknown")
+)
