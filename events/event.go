@@ -1,0 +1,274 @@
+package events
+
+import "time"
+
+// Event is a fact, in the past tense. The set of events is closed: only this
+// package can add one, and a new one forces a decision in every phase (the
+// handled/unhandled report of package fsm).
+type Event interface {
+	// Kind is the name under which the event is journaled.
+	Kind() Kind
+	sealed()
+}
+
+// Kind names a type of event.
+type Kind string
+
+// Entry is an event as the journal holds it: numbered, and stamped with the time
+// at which the agent's loop took it in. At orders and measures; Wall is for people.
+type Entry struct {
+	Seq   uint64
+	At    Instant
+	Wall  int64 // nanoseconds since the Unix epoch
+	Event Event
+}
+
+// ActionID identifies an action: the journal sequence number of the entry that
+// led to it, and its index among that step's actions.
+type ActionID struct {
+	Seq   uint64 `json:"seq"`
+	Index int    `json:"index"`
+}
+
+// Zero reports whether the id names no action.
+func (a ActionID) Zero() bool { return a == ActionID{} }
+
+// ---- the agent itself ----
+
+// AgentStarted is the first fact of every run. Whatever the journal remembered of
+// leases and running actions is void from here on (safety rules S10, S20).
+type AgentStarted struct {
+	Node     NodeName `json:"node"`
+	Scope    string   `json:"scope"`
+	Version  string   `json:"version"`
+	Boot     string   `json:"boot"` // kernel boot id; another one voids every Instant (S9)
+	Settings Settings `json:"settings"`
+}
+
+// Tick is the heartbeat, every loop_wait: it catches what an edge missed.
+type Tick struct{}
+
+// TimerFired says that a deadline of the machine has come. Some deadlines have
+// events of their own: PrimaryStartTimeout, LeaseLost (expired), Tick.
+type TimerFired struct {
+	Name string `json:"name"`
+}
+
+// Reconsider follows every step that fired a trigger, until the machine is at rest (S22).
+type Reconsider struct{}
+
+// TimeJumped says that the loop stood still (machine frozen or suspended, agent
+// stopped): nothing that was believed before it is believed any more (S24).
+type TimeJumped struct {
+	By time.Duration `json:"by"`
+}
+
+// JournalDegraded says that the journal can't write, or can again when Why is empty.
+type JournalDegraded struct {
+	Why string `json:"why"`
+}
+
+// ShutdownRequested: the agent was asked to end (SIGTERM, SIGINT).
+type ShutdownRequested struct {
+	By string `json:"by"`
+}
+
+// ---- the store ----
+
+// ClusterObserved is a whole view of the store.
+type ClusterObserved struct {
+	View ClusterView `json:"view"`
+	// Linearizable: read for a decision, not pushed by a watch.
+	Linearizable bool `json:"linearizable,omitempty"`
+}
+
+// DCSUnavailable: calls to the store began to fail without an answer.
+type DCSUnavailable struct {
+	Why string `json:"why"`
+}
+
+// DCSRestored: the store answers again.
+type DCSRestored struct{}
+
+// LeaseAcquired: the leader key is this member's, attached to its lease.
+type LeaseAcquired struct {
+	ID       ActionID `json:"id"`
+	Revision Revision `json:"revision"`
+}
+
+// LeaseRenewed: the store confirmed the lease. SentAt is from before the request
+// left (S6); Keys were read linearizably afterwards (S8).
+type LeaseRenewed struct {
+	ID     ActionID      `json:"id"`
+	Lease  LeaseID       `json:"lease"`
+	TTL    time.Duration `json:"ttl"` // as granted
+	SentAt Instant       `json:"sent_at"`
+	Keys   []string      `json:"keys,omitempty"`
+}
+
+// RenewalFailed: no answer. It says nothing about the lease; the belief's deadline does.
+type RenewalFailed struct {
+	ID    ActionID `json:"id"`
+	Class Class    `json:"class"`
+	Why   string   `json:"why"`
+}
+
+// LossCause tells how a lease was lost.
+type LossCause string
+
+// The causes of LeaseLost.
+const (
+	// LossExpired: the belief's deadline came without a confirmed renewal.
+	LossExpired LossCause = "expired"
+	// LossTaken: another holder was read.
+	LossTaken LossCause = "taken"
+	// LossRefused: the store answered that the lease is not ours.
+	LossRefused LossCause = "refused"
+)
+
+// LeaseLost: this member may not act under its lease any longer.
+type LeaseLost struct {
+	Cause LossCause `json:"cause"`
+	Lease LeaseID   `json:"lease,omitempty"`
+	By    NodeName  `json:"by,omitempty"` // the other holder, when taken
+}
+
+// ---- PostgreSQL on this host ----
+
+// PostgresObserved is a whole observation.
+type PostgresObserved struct {
+	State PostgresState `json:"state"`
+}
+
+// PostgresUp: the server accepts connections after a start.
+type PostgresUp struct {
+	PID int `json:"pid"`
+}
+
+// PostgresDown: no process of the data directory is left (S1).
+type PostgresDown struct {
+	PID    int  `json:"pid"`
+	Code   int  `json:"code"`
+	Signal int  `json:"signal,omitempty"`
+	Ours   bool `json:"ours"`             // asked for by the agent or the keeper
+	Fenced bool `json:"fenced,omitempty"` // the fence deadline ended it
+}
+
+// PrimaryStartTimeout: primary_start_timeout is over and PostgreSQL isn't up.
+type PrimaryStartTimeout struct{}
+
+// FenceBegun: the keeper is stopping the server by itself.
+type FenceBegun struct {
+	Why string `json:"why"`
+}
+
+// KeeperLost: the agent lost its keeper; KeeperFound: it has one (again).
+type KeeperLost struct {
+	Why string `json:"why"`
+}
+
+// KeeperFound says what the keeper reported when the agent connected.
+type KeeperFound struct {
+	PID      int     `json:"pid,omitempty"` // postmaster
+	Armed    bool    `json:"armed,omitempty"`
+	Deadline Instant `json:"deadline,omitempty"`
+	Adopted  bool    `json:"adopted,omitempty"`
+}
+
+// UnexpectedPrimary: PostgreSQL left recovery and this agent had not promoted it.
+type UnexpectedPrimary struct {
+	Timeline Timeline `json:"timeline,omitempty"`
+}
+
+// WalReceiverEnded: the standby stopped streaming.
+type WalReceiverEnded struct {
+	Upstream string `json:"upstream,omitempty"`
+}
+
+// SyncLost: a standby that commits waited for is gone.
+type SyncLost struct {
+	Standby NodeName `json:"standby"`
+	Mode    string   `json:"mode"` // its sync_state: sync or quorum
+}
+
+// ---- peers ----
+
+// PeerObserved is a peer's own answer to a probe that was sent after the cause of
+// the probe, never a cached one (S16).
+type PeerObserved struct {
+	ID   ActionID `json:"id"` // the probe
+	Peer Peer     `json:"peer"`
+}
+
+// Peer is what a member says of itself over its REST API.
+type Peer struct {
+	Name      NodeName `json:"name"`
+	Reachable bool     `json:"reachable"`
+	Why       string   `json:"why,omitempty"` // when unreachable
+	State     string   `json:"state,omitempty"`
+	Primary   bool     `json:"primary,omitempty"`
+	Timeline  Timeline `json:"timeline,omitempty"`
+	Position  LSN      `json:"position,omitempty"` // max(received, replayed), or a primary's
+	Tags      Tags     `json:"tags"`
+}
+
+// ---- operators ----
+
+// SwitchoverRequested: an operator wants the leadership to move while the primary lives.
+type SwitchoverRequested struct {
+	ID   string   `json:"id"`
+	From NodeName `json:"from"`
+	To   NodeName `json:"to,omitempty"`
+}
+
+// FailoverRequested: an operator wants the candidate to lead, primary alive or not.
+type FailoverRequested struct {
+	ID string   `json:"id"`
+	To NodeName `json:"to"`
+}
+
+// RestartRequested: an operator wants PostgreSQL restarted in its role.
+type RestartRequested struct {
+	ID string `json:"id"`
+}
+
+// ReinitRequested: an operator wants this replica built anew.
+type ReinitRequested struct {
+	ID    string `json:"id"`
+	Force bool   `json:"force,omitempty"`
+}
+
+// PauseChanged: maintenance mode was switched, as read in the dynamic configuration.
+type PauseChanged struct {
+	Paused   bool     `json:"paused"`
+	Revision Revision `json:"revision"`
+}
+
+// ConfigChanged carries the settings in force from now on.
+type ConfigChanged struct {
+	Settings Settings `json:"settings"`
+}
+
+// ---- outcomes ----
+
+// ActionFinished is the one outcome of an action that has no event of its own.
+type ActionFinished struct {
+	ID     ActionID `json:"id"`
+	Action string   `json:"action"` // its kind
+	Class  Class    `json:"class"`
+	Why    string   `json:"why,omitempty"`
+	Result Result   `json:"result"`
+}
+
+// Result carries what an action found out; which fields are set depends on its kind.
+type Result struct {
+	Lease      LeaseID        `json:"lease,omitempty"`
+	TTL        time.Duration  `json:"ttl,omitempty"`
+	SentAt     Instant        `json:"sent_at,omitempty"`
+	Revision   Revision       `json:"revision,omitempty"`
+	Timeline   Timeline       `json:"timeline,omitempty"`
+	EndLSN     LSN            `json:"end_lsn,omitempty"`  // end of the shutdown checkpoint
+	Position   LSN            `json:"position,omitempty"` // what a candidate flushed
+	Divergence *Divergence    `json:"divergence,omitempty"`
+	Postgres   *PostgresState `json:"postgres,omitempty"` // observed when the action ended
+}
