@@ -1,0 +1,126 @@
+# Regent. A bare `make` prints this help. Every target runs from the folder of this file
+# (`make -C DIR TARGET` from elsewhere) and needs nothing but Go, make and, for the tests
+# and the demo, PostgreSQL, which `make setup` installs on Debian when run by root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# How many packages the go command builds and tests at once.
+P ?= 2
+# Arguments for the binary behind demo, sim, chaos, soak and bench: `make demo ARGS=--exit`.
+ARGS ?=
+FUZZTIME ?= 10s
+
+BASE := 0.1.0-dev
+COMMIT := $(shell git rev-parse --short=10 HEAD 2>/dev/null || true)
+VERSION ?= $(BASE)$(if $(COMMIT),+$(COMMIT))
+
+GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+STATICCHECK := go tool -modfile=internal/tools/go.mod staticcheck
+# Only the commands that exist.
+COMMANDS := $(patsubst cmd/%/main.go,%,$(wildcard cmd/*/main.go))
+
+ifeq ($(wildcard go.mod),)
+$(error run this as `make -C FOLDER-OF-THE-MAKEFILE TARGET`)
+endif
+
+##@ Use
+.PHONY: help
+help: ## print this help
+	@awk -f scripts/help.awk Makefile
+
+.PHONY: demo
+demo: setup build ## three nodes, a killed primary, a fail-over before your eyes (ARGS=--exit ends by itself)
+	@$(call have,regent); exec bin/regent demo $(ARGS)
+
+.PHONY: build
+build: $(COMMANDS:%=bin/%) ## static, stripped binaries into bin/
+
+# The go command knows what is stale, so every binary is asked for each time.
+bin/%: FORCE
+	@mkdir -p bin
+	@$(GOBUILD) -o $@ ./cmd/$*
+
+.PHONY: setup
+setup: ## install what tests and demo need (Debian, as root), or say exactly what is missing
+	@scripts/setup.sh
+
+##@ Check
+.PHONY: test
+test: ## all that CI runs: setup, lint, architecture, unit, live and race tests
+	@scripts/test.sh
+
+.PHONY: unit
+unit: ## the fast tests only (under a minute)
+	@go test -short -p $(P) ./...
+
+.PHONY: race
+race: ## tests under the race detector
+	@CGO_ENABLED=1 go test -race -p $(P) -timeout 20m $(ARGS) ./...
+
+.PHONY: lint
+lint: fmt-check vet staticcheck ## formatting, go vet, staticcheck
+
+.PHONY: fmt
+fmt: ## format all Go files
+	@scripts/gofiles.sh | xargs -0 gofmt -w
+
+.PHONY: fmt-check
+fmt-check:
+	@bad="$$(scripts/gofiles.sh | xargs -0 gofmt -l)"; \
+	if [[ -n "$$bad" ]]; then printf 'not formatted (run `make fmt`):\n%s\n' "$$bad" >&2; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet
+	@go vet ./...
+
+.PHONY: staticcheck
+staticcheck: ## staticcheck, at the version pinned in internal/tools/go.mod
+	@$(STATICCHECK) ./...
+
+.PHONY: archtest
+archtest: ## the rules of the architecture: who may import what, purity, size, documentation
+	@go test -count=1 ./internal/archtest/
+
+.PHONY: generate
+generate: ## rewrite the generated files (documents, tables, diagrams)
+	@go generate ./...
+
+.PHONY: check-generated
+check-generated: ## regenerate, and fail if anything changed
+	@scripts/check-generated.sh
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: cover
+cover: ## coverage of the fast tests into bin/cover.html
+	@mkdir -p bin
+	@go test -short -p $(P) -coverprofile=bin/cover.out ./...
+	@go tool cover -html=bin/cover.out -o bin/cover.html
+	@go tool cover -func=bin/cover.out | tail -n 1
+
+##@ Prove
+.PHONY: sim chaos soak bench
+sim: build ## the simulator: many seeded worlds in virtual time
+	@$(call have,regent-chaos); exec bin/regent-chaos sim $(ARGS)
+chaos: setup build ## faults on real clusters: the failure table
+	@$(call have,regent-chaos); exec bin/regent-chaos live $(ARGS)
+soak: setup build ## random kills in a loop under a writer and a judge
+	@$(call have,regent-chaos); exec bin/regent-chaos soak $(ARGS)
+bench: setup build ## outage and loss of every kind of fail-over, measured
+	@$(call have,regent-chaos); exec bin/regent-chaos bench $(ARGS)
+
+##@ Tidy
+.PHONY: clean
+clean: ## remove what the build wrote
+	@rm -rf bin dist
+
+.PHONY: FORCE
+FORCE:
+
+# have: fail with a sentence when a command hasn't been written yet.
+have = [[ -x bin/$(1) ]] || { echo 'cmd/$(1) is not part of this tree yet' >&2; exit 1; }
