@@ -49,8 +49,8 @@ setup: ## install what tests and demo need (Debian, as root), or say exactly wha
 
 ##@ Check
 .PHONY: test
-test: ## all that CI runs: setup, lint, architecture, unit, live and race tests
-	@scripts/test.sh
+test: ## all that CI runs: setup, lint, architecture, unit, race and live tests (ARGS=section…)
+	@P=$(P) scripts/test.sh $(ARGS)
 
 .PHONY: unit
 unit: ## the fast tests only (under a minute)

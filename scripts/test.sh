@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# All that CI runs, fast things first. Every section is printed with its time; a failing one
+# doesn't keep the later ones from running (except for setup and build), and the end says
+# which failed. With CI set, a skipped test counts as a failure.
+#
+# Tests get a temporary folder of their own. What they leave in it, and processes that still
+# work in it, count as failures too, and are removed.
+#
+# usage: scripts/test.sh [SECTION…]    (default: all)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly P=${P:-2}
+readonly all_sections=(setup build lint architecture generated unit race live)
+started=$SECONDS
+failed=()
+
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/rt.XXXXXX")
+chmod 1777 "$TMPDIR" # tests that start PostgreSQL run as another user than root
+export TMPDIR
+
+# ours prints the processes that work in, or were started from, the temporary folder.
+ours() {
+	local dir target
+	for dir in /proc/[0-9]*; do
+		for target in "$dir/cwd" "$dir/exe"; do
+			if [[ "$(readlink "$target" 2>/dev/null)" == "$TMPDIR"/* ]]; then
+				printf '%s %s\n' "${dir#/proc/}" "$(tr '\0' ' ' <"$dir/cmdline" 2>/dev/null)"
+				break
+			fi
+		done
+	done
+}
+
+# sweep ends those processes, empties the folder, and fails if there was anything.
+sweep() {
+	local left=0 pid line entry
+	while read -r pid line; do
+		printf 'left behind: process %s %s\n' "$pid" "$line" >&2
+		kill -KILL "$pid" 2>/dev/null || true
+		left=1
+	done < <(ours)
+	for entry in "$TMPDIR"/* "$TMPDIR"/.[!.]*; do
+		[[ -e "$entry" || -L "$entry" ]] || continue
+		printf 'left behind: %s\n' "$entry" >&2
+		rm -rf "$entry"
+		left=1
+	done
+	return "$left"
+}
+
+finish() {
+	sweep 2>/dev/null || true
+	rm -rf "$TMPDIR"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+tests() { # tests SKIPS-MODE ARGUMENTS-OF-GO-TEST…
+	local skips=$1
+	shift
+	go build -o "$TMPDIR/testreport" ./scripts/testreport
+	local code=0
+	go test -json -p "$P" "$@" | "$TMPDIR/testreport" -skips "$skips" || code=1
+	rm -f "$TMPDIR/testreport"
+	return "$code"
+}
+
+# concurrent prints the packages in which something runs at the same time as something else.
+concurrent() {
+	grep -rlE --include='*.go' --exclude-dir=testdata --exclude-dir=bin \
+		'^[[:space:]]*go (func|[a-zA-Z_.]+\()|"sync(/atomic)?"|"testing/synctest"' . |
+		xargs -r -n 1 dirname | sort -u
+}
+
+section_setup() { scripts/setup.sh; }
+section_build() { make build; }
+section_lint() { make lint; }
+section_architecture() { tests fail -count=1 ./internal/archtest/; }
+section_generated() { scripts/check-generated.sh; }
+section_unit() { tests hide -short -timeout 5m ./...; }
+section_race() {
+	local -a packages
+	mapfile -t packages < <(concurrent)
+	CGO_ENABLED=1 tests hide -short -race -timeout 15m "${packages[@]}"
+}
+section_live() {
+	local skips=report
+	if [[ -n "${CI:-}" ]]; then skips=fail; fi
+	tests "$skips" -count=1 -timeout 20m ./...
+}
+
+run_section() {
+	local name=$1 begun=$SECONDS code=0
+	printf '\n== %s\n' "$name"
+	# A subshell of its own, so that a failing command inside ends the section; not in a
+	# condition, where bash would go on after a failure.
+	set +e
+	(
+		set -e
+		"section_$name"
+	)
+	code=$?
+	set -e
+	sweep || code=1
+	if ((code == 0)); then
+		printf '== %s: ok, %d s\n' "$name" $((SECONDS - begun))
+	else
+		printf '== %s: FAILED, %d s\n' "$name" $((SECONDS - begun))
+		failed+=("$name")
+	fi
+	return 0
+}
+
+main() {
+	local name
+	local -a sections=("$@")
+	if ((${#sections[@]} == 0)); then sections=("${all_sections[@]}"); fi
+	for name in "${sections[@]}"; do
+		if ! declare -F "section_$name" >/dev/null; then
+			printf 'no section %s; there are: %s\n' "$name" "${all_sections[*]}" >&2
+			exit 2
+		fi
+	done
+	for name in "${sections[@]}"; do
+		run_section "$name"
+		case "$name,${failed[*]}" in setup,setup | build,build) break ;; esac
+	done
+	printf '\n'
+	if ((${#failed[@]} > 0)); then
+		printf 'FAILED: %s (%d s)\n' "${failed[*]}" $((SECONDS - started))
+		exit 1
+	fi
+	printf 'all passed: %s (%d s)\n' "${sections[*]}" $((SECONDS - started))
+}
+
+main "$@"
