@@ -24,7 +24,7 @@ ours() {
 	local dir target
 	for dir in /proc/[0-9]*; do
 		for target in "$dir/cwd" "$dir/exe"; do
-			if [[ "$(readlink "$target" 2>/dev/null)" == "$TMPDIR"/* ]]; then
+			if [[ "$(readlink "$target" 2>/dev/null)/" == "$TMPDIR"/* ]]; then
 				printf '%s %s\n' "${dir#/proc/}" "$(tr '\0' ' ' <"$dir/cmdline" 2>/dev/null)"
 				break
 			fi
