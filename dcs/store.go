@@ -116,6 +116,9 @@ type View struct {
 	// Age is an upper bound on how long ago the store was known to be in touch
 	// with its quorum at this revision. Negative: no contact yet, unknown.
 	Age time.Duration
+	// At is when Age was true, on this machine's clock; whoever keeps a View for a
+	// while adds the time since. Zero from a store that doesn't read the clock.
+	At events.Instant
 }
 
 // Get returns the key's entry.
