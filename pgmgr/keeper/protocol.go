@@ -95,14 +95,24 @@ const (
 	ServerDown EventKind = "server_down"
 	// FenceBegun: the deadline came (or a fence was commanded) and the keeper is stopping the server.
 	FenceBegun EventKind = "fence_begun"
+	// FenceEscalated: client backends outlived a stage of the fence; Note says which
+	// stage comes now (S2).
+	FenceEscalated EventKind = "fence_escalated"
+	// Superseded: a newer connection took over and this one is closed (S10).
+	Superseded EventKind = "superseded"
 )
 
-// Event is an unasked report.
+// Event is an unasked report. A new connection is first told the server's present
+// state again (PostmasterExited, FenceBegun or ServerDown, marked Repeated), so
+// that nothing is lost between two connections; Exit.PID and Exit.At tell whether
+// it is news.
 type Event struct {
 	Kind EventKind      `json:"kind"`
 	At   events.Instant `json:"at"`
 	Exit *Exit          `json:"exit,omitempty"`
 	Note string         `json:"note,omitempty"`
+	// Repeated: it happened before this connection was made.
+	Repeated bool `json:"repeated,omitempty"`
 }
 
 // Error classes of the client, as everywhere: refused, unavailable, unknown.
