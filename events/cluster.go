@@ -2,6 +2,8 @@ package events
 
 import (
 	"encoding/json"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -154,4 +156,38 @@ func (h History) Timeline() Timeline {
 		return 1
 	}
 	return h.Lines[len(h.Lines)-1].Timeline + 1
+}
+
+// Upstream is where the member's PostgreSQL listens, from its conn_url
+// (postgres://HOST:PORT/DB, IPv6 in brackets). False when there is none.
+func (m Member) Upstream() (Upstream, bool) {
+	rest, ok := strings.CutPrefix(m.ConnURL, "postgres://")
+	if !ok {
+		rest, ok = strings.CutPrefix(m.ConnURL, "postgresql://")
+	}
+	if !ok {
+		return Upstream{}, false
+	}
+	rest, _, _ = strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = rest[at+1:]
+	}
+	host, port := rest, 5432
+	if colon := strings.LastIndexByte(rest, ':'); colon > strings.LastIndexByte(rest, ']') {
+		n, err := strconv.Atoi(rest[colon+1:])
+		if err != nil {
+			return Upstream{}, false
+		}
+		host, port = rest[:colon], n
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return Upstream{Name: m.Name, Host: host, Port: port}, host != ""
+}
+
+// Addr is HOST:PORT, as observations of a standby's upstream print it.
+func (u Upstream) Addr() string {
+	if strings.Contains(u.Host, ":") {
+		return "[" + u.Host + "]:" + strconv.Itoa(u.Port)
+	}
+	return u.Host + ":" + strconv.Itoa(u.Port)
 }

@@ -78,8 +78,8 @@ type ShutdownRequested struct {
 // ClusterObserved is a whole view of the store.
 type ClusterObserved struct {
 	View ClusterView `json:"view"`
-	// Linearizable: read for a decision, not pushed by a watch.
-	Linearizable bool `json:"linearizable,omitempty"`
+	// Read is when a linearizable read was sent; zero: pushed by a watch.
+	Read Instant `json:"read,omitempty"`
 }
 
 // DCSUnavailable: calls to the store began to fail without an answer.
@@ -135,9 +135,11 @@ type LeaseLost struct {
 
 // ---- PostgreSQL on this host ----
 
-// PostgresObserved is a whole observation.
+// PostgresObserved is a whole observation. Began is when looking began: what an
+// operation changed after that, the observation may not show yet.
 type PostgresObserved struct {
 	State PostgresState `json:"state"`
+	Began Instant       `json:"began"`
 }
 
 // PostgresUp: the server accepts connections after a start.

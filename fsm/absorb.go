@@ -1,0 +1,237 @@
+package fsm
+
+import (
+	"slices"
+
+	"github.com/pgregent/regent/events"
+)
+
+// absorb takes one fact into the state. It decides nothing.
+func absorb(e *effects) {
+	switch ev := e.entry.Event.(type) {
+	case events.AgentStarted:
+		absorbStart(e.State, ev)
+	case events.Tick, events.TimerFired, events.Reconsider:
+		// Time is all they bring, and it has been taken in. A timer that fired is gone.
+		e.Timer = SetTimer{}
+	case events.TimeJumped:
+		// Instants go on through a suspend, so every deadline has moved with the
+		// time. What was read before the jump is old, and read again (S24).
+		e.order(RefreshView{})
+		e.NextTick = e.Now
+	case events.JournalDegraded:
+		e.Journal = ev.Why
+	case events.ShutdownRequested:
+		e.Shutdown = ev.By
+	case events.ClusterObserved:
+		absorbCluster(e, ev)
+	case events.DCSUnavailable:
+		if e.Store.DownSince == 0 {
+			e.Store.DownSince = e.Now
+		}
+		e.Store.Why = ev.Why
+	case events.DCSRestored:
+		e.Store.DownSince, e.Store.Why = 0, ""
+		e.once(RefreshView{})
+	case events.LeaseAcquired, events.LeaseRenewed, events.RenewalFailed, events.LeaseLost:
+		absorbLease(e)
+	case events.PostgresObserved, events.PostgresUp, events.PostgresDown, events.UnexpectedPrimary,
+		events.WalReceiverEnded, events.SyncLost:
+		absorbPostgres(e)
+	case events.KeeperLost, events.KeeperFound, events.FenceBegun:
+		absorbKeeper(e)
+	case events.PrimaryStartTimeout:
+		e.Timer = SetTimer{}
+		e.Revive.TimedOut = e.Phase == Reviving && e.Now >= e.Revive.Deadline
+	case events.PeerObserved:
+		if ev.ID == e.Race.Probe && !ev.ID.Zero() {
+			e.Race.Peers = append(slices.Clone(e.Race.Peers), ev.Peer)
+		}
+	case events.SwitchoverRequested, events.FailoverRequested, events.RestartRequested, events.ReinitRequested:
+		absorbRequest(e)
+	case events.PauseChanged:
+		e.Settings.Pause = ev.Paused
+	case events.ConfigChanged:
+		e.Settings = ev.Settings
+	case events.ActionFinished:
+		absorbOutcome(e, ev)
+	}
+	if e.Timer.At <= e.Now {
+		e.Timer = SetTimer{}
+	}
+}
+
+// absorbStart begins a run. Of the former run only what would make loops if it
+// were forgotten is kept (S21); every lease belief and every running action is
+// void (S10, S20), and the world is observed anew.
+func absorbStart(s *State, ev events.AgentStarted) {
+	old := *s
+	*s = State{
+		Schema: StateSchema, Seq: old.Seq, Now: old.Now, Wall: old.Wall, Boot: ev.Boot,
+		Self: ev.Node, Scope: ev.Scope, Version: ev.Version, Settings: ev.Settings,
+		Phase: Init, Since: old.Now, NextTick: old.Now,
+		Rejoin: old.Rejoin, Slots: old.Slots, Defects: old.Defects,
+	}
+	s.Rejoin.Stage, s.Rejoin.Verdict = "", nil
+	if ev.Boot != old.Boot {
+		// Instants of another boot mean nothing (S9).
+		s.Rejoin.NotBefore, s.Slots = 0, nil
+	}
+}
+
+func absorbCluster(e *effects, ev events.ClusterObserved) {
+	v := ev.View
+	switch {
+	case v.Revision < e.Store.Floor:
+		return // older than this member's own write to the leader key
+	case e.Store.Known && v.Revision < e.Store.View.Revision && ev.Read == 0:
+		return // a watch never goes back; a read may, when the store was restored
+	}
+	old := e.leader()
+	e.Store.View, e.Store.At, e.Store.Known = v, e.Now, true
+	if ev.Read != 0 {
+		e.Store.Read = max(e.Store.Read, ev.Read)
+		e.Store.DownSince, e.Store.Why = 0, ""
+	}
+	if l := v.Leader; l.Name != old.Name || l.Version != old.Version || e.Store.LeaderSince == 0 {
+		e.Store.LeaderSince = e.Now
+	}
+	e.reconcileHolder()
+	e.noteGone()
+}
+
+// noteGone remembers since when the bootstrapper's member key is missing (S17).
+func (s *State) noteGone() {
+	by := s.view().Initialize.By
+	var gone []MemberGone
+	if by != "" && s.view().Initialize.SystemID == "" {
+		if _, alive := s.view().Member(by); !alive {
+			at := s.Now
+			for _, g := range s.Gone {
+				if g.Name == by {
+					at = g.At
+				}
+			}
+			gone = []MemberGone{{Name: by, At: at}}
+		}
+	}
+	s.Gone = gone
+}
+
+func absorbLease(e *effects) {
+	switch ev := e.entry.Event.(type) {
+	case events.LeaseAcquired:
+		if !e.landed(ev.ID) {
+			return
+		}
+		e.gain(ev.Revision)
+		e.Lease.Leads = true
+		e.once(RefreshView{})
+	case events.LeaseRenewed:
+		absorbRenewal(e, ev)
+	case events.RenewalFailed:
+		if e.landed(ev.ID) {
+			e.Lease.Failures++
+		}
+	case events.LeaseLost:
+		e.Timer = SetTimer{}
+		switch ev.Cause {
+		case events.LossRefused:
+			absorbLeaseGone(e, ev.Lease)
+		case events.LossTaken:
+			e.lose(ev.Cause)
+			e.once(RefreshView{})
+		case events.LossExpired:
+			// The clock says so to every rule; the event is for the record.
+		}
+	}
+}
+
+// absorbLeaseGone: the store says that the lease does not exist any more.
+func absorbLeaseGone(e *effects, gone events.LeaseID) {
+	e.Flight = slices.DeleteFunc(slices.Clone(e.Flight), func(f Flight) bool { return f.Kind == RenewLease{}.Kind() })
+	if gone == e.Lease.ID {
+		e.lose(events.LossRefused)
+		e.Lease = Lease{Void: gone}
+		e.Publish = Published{}
+	} else {
+		e.Lease.Void = gone
+	}
+	e.once(RefreshView{})
+}
+
+func absorbRenewal(e *effects, ev events.LeaseRenewed) {
+	if !e.landed(ev.ID) {
+		return
+	}
+	if ev.Lease != e.Lease.ID {
+		// The lease of a former run, adopted from the leader key (S10).
+		e.Lease = Lease{ID: ev.Lease}
+	}
+	if ev.SentAt < e.Lease.Sent {
+		return
+	}
+	e.Lease.Sent, e.Lease.TTL, e.Lease.Failures = ev.SentAt, ev.TTL, 0
+	leads := slices.Contains(ev.Keys, "leader")
+	switch {
+	case leads:
+		e.Lease.Leads = true
+	case ev.SentAt >= e.Holder.Since:
+		e.Lease.Leads = false
+		if e.holds() && e.leader().Locked() {
+			e.lose(events.LossRefused)
+		}
+	}
+	e.reconcileHolder()
+	if leads && !e.holds() {
+		e.once(RefreshView{})
+	}
+	if e.believes() && e.Keeper.Armed {
+		e.extendFence()
+	}
+}
+
+func absorbKeeper(e *effects) {
+	switch ev := e.entry.Event.(type) {
+	case events.KeeperLost:
+		e.Keeper = Keeper{Why: ev.Why}
+		e.order(ObservePostgres{})
+	case events.KeeperFound:
+		e.Keeper = Keeper{Up: true, Armed: ev.Armed, Adopted: ev.Adopted, Sent: ev.Deadline}
+		if ev.Armed {
+			// Only this member's agent has it armed: the server was made writable by us.
+			e.Postgres.Promoted = true
+		}
+	case events.FenceBegun:
+		e.Keeper.Fencing = true
+	}
+}
+
+func absorbRequest(e *effects) {
+	var r Request
+	switch ev := e.entry.Event.(type) {
+	case events.SwitchoverRequested:
+		r = Request{ID: ev.ID, Kind: "switchover", From: ev.From, To: ev.To}
+		e.order(RequestFailover{From: ev.From, To: ev.To})
+	case events.FailoverRequested:
+		r = Request{ID: ev.ID, Kind: "failover", To: ev.To}
+		e.order(RequestFailover{To: ev.To})
+	case events.RestartRequested:
+		r = Request{ID: ev.ID, Kind: "restart"}
+	case events.ReinitRequested:
+		e.order(Respond{ID: ev.ID, Text: "reinitialize is not implemented yet"})
+		return
+	}
+	e.Requests = append(slices.Clone(e.Requests), r)
+}
+
+// landed takes an action out of flight, and reports whether it was there: an
+// outcome that comes twice, or after its action was superseded, changes nothing.
+func (e *effects) landed(id events.ActionID) bool {
+	i := slices.IndexFunc(e.Flight, func(f Flight) bool { return f.ID == id })
+	if i < 0 {
+		return false
+	}
+	e.drop(id)
+	return true
+}

@@ -1,0 +1,130 @@
+package fsm
+
+import (
+	"time"
+
+	"github.com/pgregent/regent/events"
+)
+
+// beliefEnd is D: the instant until which this member may act under its lease,
+// counted from before the last confirmed renewal left (S6). Zero without a lease.
+func (s *State) beliefEnd() events.Instant {
+	if s.Lease.ID == "" || s.Lease.Sent == 0 {
+		return 0
+	}
+	return s.Lease.Sent.Add(events.Belief(s.Lease.TTL))
+}
+
+// budget is B: how long before D the server is being stopped (S2).
+func (s *State) budget() time.Duration { return events.StopBudget(s.Lease.TTL) }
+
+// fenceAt is D−B, after which this member must not act as holder any more.
+func (s *State) fenceAt() events.Instant { return s.beliefEnd().Add(-s.budget()) }
+
+// holds reports whether the leader key is this member's, as far as the store's
+// last answer goes. Acting as holder takes believes() as well.
+func (s *State) holds() bool { return s.Holder.Revision != 0 }
+
+// believes reports whether this member may act as holder now.
+func (s *State) believes() bool { return s.holds() && s.Now.Before(s.fenceAt()) }
+
+// Leads is believes, for readers outside the machine, at a time of theirs.
+func (s *State) Leads(now events.Instant) bool { return s.holds() && now.Before(s.beliefEnd()) }
+
+// BeliefEnd is beliefEnd for readers outside the machine.
+func (s *State) BeliefEnd() events.Instant { return s.beliefEnd() }
+
+// Believable reports whether an action that needs the lease may still begin.
+func (s *State) fence() Fence {
+	return Fence{Revision: s.Holder.Revision, Deadline: s.beliefEnd(), Budget: s.budget()}
+}
+
+// gain records that the leader key is this member's at that revision.
+func (s *State) gain(rev events.Revision) {
+	if s.Holder.Revision == rev {
+		return
+	}
+	s.Holder = Holder{Revision: rev, Since: s.Now}
+	s.Store.Floor = max(s.Store.Floor, rev)
+}
+
+// lose records that the leader key is not this member's any more.
+func (s *State) lose(cause events.LossCause) {
+	s.Lease.Leads = false
+	if s.holds() {
+		s.Holder = Holder{Lost: cause}
+	}
+}
+
+// reconcileHolder holds the belief about the leader key against the last view and
+// the last renewal. A key that names this member makes it the holder only after a
+// renewal has confirmed, linearizably, that the key hangs on its lease (S8, S15).
+func (s *State) reconcileHolder() {
+	l := s.leader()
+	mine := l.Name == s.Self && l.Lease == s.Lease.ID && s.Lease.ID != ""
+	switch {
+	case !s.Store.Known || s.Store.View.Revision < s.Store.Floor:
+	case mine && s.Lease.Leads && !s.holds():
+		s.gain(l.Version)
+	case s.holds() && l.Locked() && l.Name != s.Self:
+		s.lose(events.LossTaken)
+	case s.holds() && l.Name == s.Self && l.Lease != s.Lease.ID:
+		s.lose(events.LossRefused)
+	}
+}
+
+// renewEvery is the renewal's own cadence (S7).
+func (s *State) renewEvery() time.Duration {
+	return min(s.Settings.LoopWait, events.Belief(s.Lease.TTL)/4)
+}
+
+// renewAt is when the next renewal is due.
+func (s *State) renewAt() events.Instant {
+	if s.Lease.ID == "" {
+		return 0
+	}
+	if s.Lease.Failures > 0 {
+		return s.Lease.Tried.Add(events.Belief(s.Lease.TTL) / 16)
+	}
+	return s.Lease.Sent.Add(s.renewEvery())
+}
+
+// mustHold are the rules of every phase that is safe only under the lease.
+func mustHold(applies func(s *State) bool) []rule {
+	return []rule{
+		{
+			id: "leadership-lost", trigger: LeadershipLost,
+			when: func(s *State) (bool, string) {
+				switch {
+				case !applies(s):
+					return false, "the lease isn't needed yet"
+				case s.holds():
+					return false, "the leader key is ours"
+				case s.Holder.Lost == events.LossTaken:
+					return true, "another member holds the leader key: " + string(s.leader().Name)
+				default:
+					return true, "the store says that the lease is not ours (" + string(s.Holder.Lost) + ")"
+				}
+			},
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "leadership lost: " + string(e.Holder.Lost), Mode: "immediate"})
+			},
+			status: func(*State) string { return "demoted self because failed to update leader lock in DCS" },
+		},
+		{
+			id: "belief-ending", trigger: BeliefEnding,
+			when: func(s *State) (bool, string) {
+				if !applies(s) || s.believes() {
+					return false, "the belief's end is far enough"
+				}
+				return true, "no renewal was confirmed for " + s.Now.Sub(s.Lease.Sent).Round(time.Millisecond).String()
+			},
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "the store did not confirm the lease in time", Mode: "fast"})
+			},
+			status: func(*State) string {
+				return "demoted self because DCS is not accessible and I was a leader"
+			},
+		},
+	}
+}

@@ -1,0 +1,180 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/pgregent/regent/events"
+)
+
+// cloningRules wait for the copy.
+func cloningRules() []rule {
+	return []rule{
+		shutdownRule(),
+		{
+			id: "copying", when: func(s *State) (bool, string) {
+				if !s.doing(Clone{}) {
+					return false, "no copy is under way"
+				}
+				return true, "copying from " + string(s.Rejoin.Leader)
+			},
+			status: cloneStatus,
+		},
+		{
+			id: "cloned", trigger: Cloned,
+			when: func(s *State) (bool, string) {
+				return s.Rejoin.Stage == "cloned", "copy: " + orNone(s.Rejoin.Why)
+			},
+			do: func(e *effects) {
+				e.Rejoin.Stage = "start"
+				e.operate(StartStandby{Upstream: e.upstream()})
+			},
+			status: func(*State) string { return "replica has been created using basebackup" },
+		},
+		{
+			id: "failed", trigger: CloneFailed,
+			when: func(s *State) (bool, string) { return true, "the copy failed: " + s.Rejoin.Why },
+			do: func(e *effects) {
+				e.Rejoin.Stage = ""
+				e.Rejoin.NotBefore = e.Now.Add(e.backoff(e.Rejoin.Clones))
+			},
+			status: func(s *State) string {
+				return fmt.Sprintf("failed to bootstrap from leader '%s'", s.Rejoin.Leader)
+			},
+		},
+	}
+}
+
+// startingRules wait for a standby to come up.
+func startingRules() []rule {
+	return []rule{
+		shutdownRule(),
+		rogueRule(),
+		{
+			id: "up", trigger: ReplicaStarted,
+			when: func(s *State) (bool, string) {
+				return s.standbyUp() && !s.busy(), "PostgreSQL answers in recovery, or not: " + s.pg().Why
+			},
+			do:     func(e *effects) { e.Rejoin.Stage, e.Rejoin.Starts = "", 0 },
+			status: secondaryStatus,
+		},
+		{
+			id: "coming-up", when: func(s *State) (bool, string) {
+				return s.busy() || s.pg().Running, "PostgreSQL is starting"
+			},
+			status: func(*State) string { return "starting as a secondary" },
+		},
+		{
+			id: "failed", trigger: StartFailed,
+			when: always("PostgreSQL did not come up"),
+			do: func(e *effects) {
+				e.Rejoin.Stage = ""
+				e.Rejoin.NotBefore = e.Now.Add(e.backoff(e.Rejoin.Starts))
+			},
+			status: func(*State) string { return "failed to start postgres" },
+		},
+	}
+}
+
+// rogueRule: a primary that this agent did not make.
+func rogueRule() rule {
+	return rule{
+		id: "rogue-primary", trigger: RoguePrimary,
+		when: func(s *State) (bool, string) {
+			switch {
+			case !s.primaryUp():
+				return false, "PostgreSQL is no primary"
+			case s.Postgres.Promoted && s.holds():
+				return false, "this agent promoted it"
+			default:
+				return true, fmt.Sprintf("PostgreSQL left recovery on timeline %d behind the agent's back", s.pg().Timeline)
+			}
+		},
+		do: func(e *effects) {
+			// The checkpoint puts the rogue timeline into the control file, without
+			// which pg_rewind before PostgreSQL 16 sees no divergence (S23). It must
+			// not delay the fence by much: fast mode writes it while shutting down.
+			e.beginDemotion(DemoteWork{Why: "promoted behind the agent's back", Mode: "fast"})
+		},
+		status: func(*State) string {
+			return "demoting self because I do not have the lock and I was a leader"
+		},
+	}
+}
+
+// cloneable: is there somebody to copy from?
+func (s *State) cloneable() (bool, string) {
+	if !s.otherLeads() {
+		return false, "nobody leads"
+	}
+	if _, ok := s.cloneSource(); !ok {
+		return false, "leader " + string(s.leader().Name) + " isn't ready to be copied from"
+	}
+	return true, "no usable data here, and " + string(s.leader().Name) + " leads"
+}
+
+// cloneSource is a running member tagged clonefrom, else the primary.
+func (s *State) cloneSource() (events.Upstream, bool) {
+	if !s.view().Initialize.SystemID.Valid() {
+		return events.Upstream{}, false // still being created
+	}
+	for _, m := range s.view().Members {
+		if m.Tags.CloneFrom && m.State == "running" && m.Name != s.Self && m.Name != s.leader().Name {
+			if up, ok := m.Upstream(); ok {
+				return up, true
+			}
+		}
+	}
+	m, ok := s.view().Member(s.leader().Name)
+	if !ok || !m.IsPrimary() || m.State != "running" {
+		return events.Upstream{}, false
+	}
+	return m.Upstream()
+}
+
+// beginClone starts a copy; the rung is counted before it is tried (S21).
+func (e *effects) beginClone() {
+	from, _ := e.cloneSource()
+	e.Rejoin.Stage, e.Rejoin.Leader = "clone", from.Name
+	e.Rejoin.Clones++
+	e.operate(Clone{From: from})
+}
+
+// upstream is whom this member is to follow: the member of its replicatefrom tag
+// while that one runs, else the holder. Nil: nobody.
+func (s *State) upstream() *events.Upstream {
+	if !s.otherLeads() || s.Settings.Tags.NoStream {
+		return nil
+	}
+	names := []events.NodeName{s.Settings.Tags.ReplicateFrom, s.leader().Name}
+	names = slices.DeleteFunc(names, func(n events.NodeName) bool { return n == "" || n == s.Self })
+	for _, n := range names {
+		m, ok := s.view().Member(n)
+		if !ok || (n != s.leader().Name && m.State != "running") {
+			continue
+		}
+		if up, ok := m.Upstream(); ok {
+			return &up
+		}
+	}
+	return nil
+}
+
+func cloneStatus(s *State) string {
+	from := s.Rejoin.Leader
+	if from == s.leader().Name {
+		return fmt.Sprintf("trying to bootstrap from leader '%s'", from)
+	}
+	return fmt.Sprintf("trying to bootstrap from replica '%s'", from)
+}
+
+func leaderStatus(s *State) string {
+	return fmt.Sprintf("no action. I am (%s), the leader with the lock", s.Self)
+}
+
+func secondaryStatus(s *State) string {
+	if l := s.leader().Name; l != "" {
+		return fmt.Sprintf("no action. I am (%s), a secondary, and following a leader (%s)", s.Self, l)
+	}
+	return fmt.Sprintf("no action. I am (%s)", s.Self)
+}

@@ -1,0 +1,390 @@
+package fsm
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgregent/regent/events"
+)
+
+// beginDemotion starts giving up the leadership: PostgreSQL first (S1), the key after.
+func (e *effects) beginDemotion(w DemoteWork) {
+	w.Standbys = e.pg().Standbys
+	w.Stage, w.StageAt = "stop", e.Now
+	e.Demote = w
+	e.Race, e.Restart = RaceWork{}, RestartWork{}
+	e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
+	if !e.pg().Running && !e.busy() && e.Postgres.Known {
+		e.afterStop(0)
+		return
+	}
+	patience := 5 * time.Second
+	if w.HandOff {
+		patience = 0 // a clean stop is worth waiting for; the fence bounds it
+	}
+	e.operate(Stop{Mode: w.Mode, Checkpoint: w.HandOff, Patience: patience})
+}
+
+// beginStop is the same for an agent that ends.
+func (e *effects) beginStop(code int, text string) {
+	claim := e.Boots.Claim
+	if e.Phase == Stopping && e.Demote.Stage != "" && e.Demote.Stage != "done" && e.From() == Demoting {
+		// The lease is being given up already; go on with that.
+		e.Demote.Exit, e.Demote.ExitText = code, text
+		return
+	}
+	w := DemoteWork{Why: "the agent is ending", Mode: "fast", HandOff: e.holds() && e.primaryUp(), Exit: code, ExitText: text}
+	e.beginDemotion(w)
+	if claim != 0 && !e.view().Initialize.SystemID.Valid() {
+		e.order(ClearInitialize{Version: claim})
+	}
+}
+
+// afterStop: the server is down for good; what becomes of the key? end is the end
+// of the shutdown checkpoint, zero if the stop wasn't clean.
+func (e *effects) afterStop(end events.LSN) {
+	d := &e.Demote
+	d.StageAt, d.End = e.Now, end
+	switch {
+	case !e.holds():
+		d.Stage = "done"
+	case d.HandOff && end != 0:
+		d.Stage, d.Until = "ask", e.Now.Add(e.Settings.StopWait)
+	default:
+		d.Stage = "release"
+	}
+}
+
+// outcomeDemotion moves the demotion on when a step of it has ended.
+func (e *effects) outcomeDemotion(ev events.ActionFinished) {
+	if e.Phase != Demoting && e.Phase != Stopping {
+		e.outcomeElsewhere(ev)
+		return
+	}
+	done := ev.Class == events.Done
+	switch ev.Action {
+	case Stop{}.Kind():
+		if done {
+			e.afterStop(ev.Result.EndLSN)
+		} else {
+			e.Demote.Kills++
+		}
+	case AskPosition{}.Kind():
+		if e.Demote.Stage != "ask" {
+			return
+		}
+		if done {
+			e.Demote.Stage, e.Demote.StageAt = "move", e.Now
+		} else {
+			e.Demote.Failed = append(append([]events.NodeName(nil), e.Demote.Failed...), e.Demote.To)
+			e.Demote.To = ""
+		}
+	case HandOver{}.Kind():
+		e.outcomeHandOver(ev)
+	case ReleaseLeader{}.Kind():
+		if done || ev.Class == events.Refused {
+			e.released(ev)
+		}
+	}
+}
+
+// outcomeElsewhere: a key was released, or a server stopped, outside of a demotion.
+func (e *effects) outcomeElsewhere(ev events.ActionFinished) {
+	done := ev.Class == events.Done
+	switch ev.Action {
+	case ReleaseLeader{}.Kind():
+		if done {
+			e.released(ev)
+		}
+	case Stop{}.Kind():
+		if e.Phase == Restarting {
+			e.Restart.Stage = map[bool]string{true: "start", false: "failed"}[done]
+		}
+		e.Rejoin.Why = ev.Why
+	}
+}
+
+func (e *effects) outcomeHandOver(ev events.ActionFinished) {
+	switch ev.Class {
+	case events.Done:
+		e.released(ev)
+	case events.Refused:
+		// The candidate's lease is gone, or the key is no longer ours: the next read tells.
+		e.Demote.Failed = append(append([]events.NodeName(nil), e.Demote.Failed...), e.Demote.To)
+		e.Demote.Stage, e.Demote.StageAt = "verify", e.Now
+	default:
+		// It may have happened. PostgreSQL stays down until the store has been read (S15).
+		e.Demote.Stage, e.Demote.StageAt = "verify", e.Now
+	}
+}
+
+// released: the key is not ours any more, and older views don't count.
+func (e *effects) released(ev events.ActionFinished) {
+	e.Lease.Leads = false
+	e.Holder = Holder{}
+	e.Store.Floor = max(e.Store.Floor, ev.Result.Revision)
+	e.Demote.Stage, e.Demote.StageAt = "done", e.Now
+	e.refresh()
+}
+
+// demotingRules give the leadership up; what happens next is found out by rejoining.
+func demotingRules() []rule {
+	return append(append([]rule{shutdownRule()}, giveUpRules()...), rule{
+		id: "demoted", trigger: Demoted,
+		when:   always("PostgreSQL is down, and the lease is given up"),
+		do:     func(e *effects) { e.Demote = DemoteWork{Stage: "done", Why: e.Demote.Why} },
+		status: func(*State) string { return "demoted self" },
+	})
+}
+
+// giveUpRules are the stages of giving up, in order.
+func giveUpRules() []rule {
+	return []rule{
+		{
+			id: "stopping-postgres", when: func(s *State) (bool, string) {
+				if s.Demote.Stage != "stop" {
+					return false, "the stop is over"
+				}
+				return true, "stopping PostgreSQL: " + s.Demote.Why
+			},
+			do: func(e *effects) {
+				switch {
+				case e.busy():
+				case !e.pg().Running:
+					e.afterStop(0)
+				default:
+					e.operate(Stop{Mode: "kill"})
+				}
+			},
+			status: func(s *State) string { return "Demoting self (" + s.Demote.Mode + ")" },
+		},
+		{
+			id: "lease-over", when: func(s *State) (bool, string) {
+				if s.Demote.Stage == "done" || (s.holds() && s.Now < s.beliefEnd()) {
+					return false, "the lease is still ours to give"
+				}
+				return true, "the lease ended before it was given away"
+			},
+			do: func(e *effects) {
+				e.Demote.Stage = "done"
+				e.lose(events.LossExpired)
+				e.order(ObservePostgres{})
+			},
+		},
+		{
+			id: "asking-candidate", when: func(s *State) (bool, string) {
+				if s.Demote.Stage != "ask" {
+					return false, "no candidate is to be asked"
+				}
+				return true, fmt.Sprintf("asking candidates for everything up to %s", s.Demote.End)
+			},
+			do: func(e *effects) { e.askCandidate() },
+		},
+		{
+			id: "moving-key", when: func(s *State) (bool, string) {
+				return s.Demote.Stage == "move", "hand-over to " + orNone(string(s.Demote.To))
+			},
+			do: func(e *effects) { e.moveKey() },
+		},
+		{
+			id: "verifying", when: func(s *State) (bool, string) {
+				return s.Demote.Stage == "verify", "whether the key was moved is not known"
+			},
+			do: func(e *effects) {
+				switch {
+				case e.Store.Read <= e.Demote.StageAt:
+					e.refresh()
+				case e.leader().Name == e.Self:
+					e.Demote.Stage, e.Demote.StageAt = "release", e.Now
+				default:
+					e.Demote.Stage = "done"
+					e.lose(events.LossTaken)
+				}
+			},
+		},
+		{
+			id: "releasing", when: func(s *State) (bool, string) {
+				return s.Demote.Stage == "release", "the key is to be released"
+			},
+			do: func(e *effects) { e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: e.Demote.End}) },
+		},
+	}
+}
+
+// askCandidate asks the best candidate left whether it has everything; the wait
+// for all of them is bounded by stop_wait.
+func (e *effects) askCandidate() {
+	if e.InFlight(AskPosition{}) {
+		return
+	}
+	d := &e.Demote
+	left := dropFailed(e.candidates(d.Standbys), d.Failed)
+	if d.To == "" || !contains(left, d.To) {
+		d.To = ""
+		if len(left) > 0 && d.Asked == "" {
+			d.To = left[0]
+		}
+	}
+	if d.To == "" || e.Now >= d.Until {
+		d.Stage, d.StageAt = "release", e.Now
+		e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: d.End})
+		return
+	}
+	m, _ := e.view().Member(d.To)
+	e.order(AskPosition{Name: d.To, APIURL: m.APIURL, At: d.End, Timeout: min(d.Until.Sub(e.Now), e.Settings.StopWait/2)})
+}
+
+func contains(list []events.NodeName, n events.NodeName) bool {
+	for _, x := range list {
+		if x == n {
+			return true
+		}
+	}
+	return false
+}
+
+// moveKey hands the leader key to the candidate's lease; to a member that doesn't
+// take part in that, a Patroni, the key is released instead (S15).
+func (e *effects) moveKey() {
+	m, ok := e.view().Member(e.Demote.To)
+	if !ok || m.HandOff == "" {
+		e.Demote.Stage = "release"
+		e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: e.Demote.End})
+		return
+	}
+	e.once(HandOver{To: m.Name, ToLease: m.HandOff, Lease: e.Lease.ID, Optime: e.Demote.End})
+}
+
+// stoppingRules end the agent: like a demotion, then the lease, then the process.
+func stoppingRules() []rule {
+	return append(giveUpRules(),
+		rule{
+			id: "revoking", when: func(s *State) (bool, string) {
+				switch {
+				case s.Lease.ID == "":
+					return false, "there is no lease to revoke"
+				case s.Store.DownSince != 0 || s.Now < s.Store.RetryAt:
+					return false, "the store does not answer; the lease will expire by itself"
+				default:
+					return true, "revoking the lease, and the member key with it"
+				}
+			},
+			do: func(e *effects) { e.once(RevokeLease{Lease: e.Lease.ID}) },
+		},
+		rule{
+			id: "ended", trigger: ShutDown,
+			when:   always("PostgreSQL is down, and the lease is given up"),
+			do:     func(e *effects) { e.order(Exit{Code: e.Demote.Exit, Text: e.Demote.ExitText}) },
+			status: func(*State) string { return "stopped" },
+		},
+	)
+}
+
+// stoppedRules: nothing happens any more.
+func stoppedRules() []rule {
+	return []rule{{id: "ended", when: always("the agent has ended"), status: func(*State) string { return "stopped" }}}
+}
+
+// restartAsked: an operator's restart that can begin now.
+func (s *State) restartAsked() (bool, string) {
+	for _, r := range s.Requests {
+		if r.Kind == "restart" && !s.busy() && s.pg().Ready {
+			return true, "an operator asked for a restart"
+		}
+	}
+	return false, "nobody asked for a restart"
+}
+
+// beginRestart stops PostgreSQL, checkpoint first.
+func (e *effects) beginRestart() {
+	for _, r := range e.Requests {
+		if r.Kind == "restart" {
+			e.Restart = RestartWork{Stage: "stop", ID: r.ID, Primary: e.primaryUp()}
+		}
+	}
+	e.operate(Stop{Mode: "fast", Checkpoint: true, Patience: time.Minute})
+}
+
+// restartingRules: stop, start in the same role.
+func restartingRules() []rule {
+	rules := append([]rule{shutdownRule()}, mustHold(func(s *State) bool { return s.Restart.Primary })...)
+	up := func(s *State) bool { return s.Restart.Stage == "started" && !s.busy() }
+	return append(rules,
+		rule{
+			id: "primary-up", trigger: Restarted,
+			when:   func(s *State) (bool, string) { return up(s) && s.primaryUp(), "stage: " + s.Restart.Stage },
+			status: leaderStatus,
+		},
+		rule{
+			id: "standby-up", trigger: ReplicaFound,
+			when:   func(s *State) (bool, string) { return up(s) && s.standbyUp(), "stage: " + s.Restart.Stage },
+			do:     func(e *effects) { e.answerRestart(true, "restarted successfully") },
+			status: secondaryStatus,
+		},
+		rule{
+			id: "start", when: func(s *State) (bool, string) {
+				return s.Restart.Stage == "start", "stage: " + s.Restart.Stage
+			},
+			do: func(e *effects) {
+				e.Restart.Stage = "started"
+				if e.Restart.Primary {
+					e.startPrimary()
+				} else {
+					e.operate(StartStandby{Upstream: e.upstream()})
+				}
+			},
+			status: func(*State) string { return "restart in progress" },
+		},
+		rule{
+			id: "working", when: func(s *State) (bool, string) {
+				return s.busy() || (s.pg().Running && s.Restart.Stage != "failed"), "a step is under way: " + fmt.Sprint(s.busy())
+			},
+			status: func(s *State) string {
+				if s.Restart.Primary {
+					return "updated leader lock during restart"
+				}
+				return "restart in progress"
+			},
+		},
+		rule{
+			id: "failed", trigger: StartFailed,
+			when:   always("PostgreSQL did not come up again"),
+			do:     func(e *effects) { e.answerRestart(false, "restart failed") },
+			status: func(*State) string { return "restart failed" },
+		},
+	)
+}
+
+// answerRestart tells the operator.
+func (e *effects) answerRestart(ok bool, text string) {
+	id := e.Restart.ID
+	e.Restart = RestartWork{}
+	e.settle(id, ok, text)
+}
+
+// settle answers one request and forgets it.
+func (e *effects) settle(id string, ok bool, text string) {
+	var rest []Request
+	for _, r := range e.Requests {
+		if r.ID != id {
+			rest = append(rest, r)
+		}
+	}
+	e.Requests = rest
+	e.order(Respond{ID: id, OK: ok, Text: text})
+}
+
+// outcomeRequest: an operator's wish was written to the request key, or not.
+func (e *effects) outcomeRequest(ev events.ActionFinished) {
+	for _, r := range e.Requests {
+		if r.Kind == "restart" {
+			continue
+		}
+		text := "requested"
+		if ev.Class != events.Done {
+			text = "failed to write " + r.Kind + " key into DCS"
+		}
+		e.settle(r.ID, ev.Class == events.Done, text)
+		return
+	}
+}

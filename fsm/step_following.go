@@ -1,0 +1,183 @@
+package fsm
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgregent/regent/events"
+)
+
+// patience is how long a standby may be without a stream before its history is
+// judged; each judgement that found nothing wrong makes the next one later.
+const patience = 2 * time.Second
+
+// followingRules: a standby, doing well until an edge says otherwise.
+func followingRules() []rule {
+	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), postgresLostRule(), {
+		id: "handed-over", trigger: HandedOver,
+		when: func(s *State) (bool, string) {
+			if !s.believes() {
+				return false, "the leader key is not confirmed as ours"
+			}
+			return true, "the leader key hangs on our lease, confirmed by a renewal"
+		},
+		do:     func(e *effects) { e.promote() },
+		status: func(*State) string { return "promoted self to leader because I had the session lock" },
+	}, {
+		id: "confirm", when: func(s *State) (bool, string) {
+			return s.leader().Name == s.Self, "leader is " + orNone(string(s.leader().Name))
+		},
+	}, {
+		id: "restart", trigger: RestartAccepted,
+		when:   func(s *State) (bool, string) { return s.restartAsked() },
+		do:     func(e *effects) { e.beginRestart() },
+		status: func(*State) string { return "restart initiated" },
+	}}
+	rules = append(rules, upstreamRules()...)
+	return append(rules,
+		rule{
+			id: "leader-gone", trigger: LeaderGone,
+			when: func(s *State) (bool, string) {
+				if !s.unlocked() {
+					return false, "leader is " + orNone(string(s.leader().Name))
+				}
+				if ok, text := s.mayRace(); !ok {
+					return false, text
+				}
+				return true, "the leader key is free"
+			},
+			do:     func(e *effects) { e.beginRace() },
+			status: func(*State) string { return "the leader key is free, comparing with the other members" },
+		},
+		rule{
+			id: "following", when: func(s *State) (bool, string) {
+				if ok, text := s.mayRace(); s.unlocked() && !ok {
+					return true, "nobody leads, and this member may not: " + text
+				}
+				return true, "streaming from " + orNone(s.pg().Upstream)
+			},
+			status: func(s *State) string {
+				if s.unlocked() && s.Settings.Tags.NoFailover {
+					return "following a different leader because I am not allowed to promote"
+				}
+				if s.Store.DownSince != 0 {
+					return "DCS is not accessible"
+				}
+				return secondaryStatus(s)
+			},
+		},
+	)
+}
+
+// postgresLostRule: the standby's server is down.
+func postgresLostRule() rule {
+	return rule{
+		id: "postgres-lost", trigger: PostgresLost,
+		when: func(s *State) (bool, string) {
+			if s.pg().Running || s.busy() {
+				return false, "PostgreSQL runs"
+			}
+			if d := s.Postgres.Down; d != nil {
+				return true, fmt.Sprintf("PostgreSQL is down (exit code %d, signal %d)", d.Code, d.Signal)
+			}
+			return true, "PostgreSQL is down"
+		},
+		status: func(*State) string { return "starting as a secondary" },
+	}
+}
+
+// upstreamRules keep the standby on the right upstream, and streaming.
+func upstreamRules() []rule {
+	return []rule{
+		{
+			id: "busy", when: func(s *State) (bool, string) {
+				if s.Op == nil {
+					return false, "no operation is under way"
+				}
+				return true, s.Op.Kind + " is under way"
+			},
+			status: secondaryStatus,
+		},
+		{
+			id: "leader-changed", trigger: LeaderChanged,
+			when: func(s *State) (bool, string) {
+				up := s.upstream()
+				switch {
+				case up == nil:
+					return false, "there is no other upstream"
+				case !s.standbyUp():
+					return false, "PostgreSQL does not answer"
+				case s.pg().ConfiguredUpstream == up.Addr():
+					return false, "already pointed at " + string(up.Name)
+				default:
+					return true, fmt.Sprintf("upstream should be %s (%s), is %s", up.Name, up.Addr(), orNone(s.pg().ConfiguredUpstream))
+				}
+			},
+			do: func(e *effects) {
+				e.Rejoin.Leader = e.leader().Name
+				e.operate(Follow{Upstream: e.upstream()})
+			},
+			status: secondaryStatus,
+		},
+		{
+			id: "not-streaming", trigger: NotStreaming,
+			when: func(s *State) (bool, string) {
+				m, known := s.view().Member(s.leader().Name)
+				switch {
+				case !s.otherLeads():
+					return false, "nobody else leads"
+				case s.pg().Streaming || s.Settings.Tags.NoStream:
+					return false, "it streams"
+				case !s.standbyUp():
+					return false, "PostgreSQL does not answer"
+				case !known || !m.IsPrimary():
+					return false, "the leader's PostgreSQL is not a primary yet"
+				case s.Now < s.patienceEnd():
+					return false, "it has not been without a stream for long"
+				default:
+					return true, fmt.Sprintf("no stream from %s for %s", s.leader().Name,
+						s.Now.Sub(max(s.Postgres.StreamedAt, s.Since, s.Store.LeaderSince)).Round(time.Millisecond))
+				}
+			},
+		},
+	}
+}
+
+// patienceEnd is when a standby without a stream is judged.
+func (s *State) patienceEnd() events.Instant {
+	from := max(s.Postgres.StreamedAt, s.Since, s.Store.LeaderSince)
+	return from.Add(patience * time.Duration(1<<min(s.Rejoin.Stalls, 5)))
+}
+
+// mayRace: may this member lead at all, now?
+func (s *State) mayRace() (bool, string) {
+	switch {
+	case s.Settings.Tags.NoFailover:
+		return false, "tagged nofailover"
+	case s.Settings.Tags.FailoverPriority < 0:
+		return false, "failover_priority forbids it"
+	case s.Settings.Pause:
+		return false, "maintenance mode is on"
+	case s.Lease.ID == "":
+		return false, "no lease yet"
+	case s.Store.DownSince != 0:
+		return false, "the store does not answer"
+	case !s.standbyUp():
+		return false, "PostgreSQL does not answer in recovery"
+	case !s.view().Initialize.SystemID.Valid() && s.view().Initialize.Version != 0:
+		return false, "the cluster is still being created"
+	case s.Shutdown != "":
+		return false, "the agent is ending"
+	default:
+		return true, ""
+	}
+}
+
+// promote leaves recovery under the lease.
+func (e *effects) promote() {
+	e.Race = RaceWork{}
+	e.Rejoin = RejoinWork{}
+	e.Postgres.Promoted, e.Keeper.Armed = true, true
+	e.Keeper.Sent = e.beliefEnd()
+	e.operate(Promote{Fence: e.fence()})
+}

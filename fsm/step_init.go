@@ -1,0 +1,32 @@
+package fsm
+
+// initRules: the agent has started and believes nothing.
+func initRules() []rule {
+	return []rule{
+		shutdownRule(),
+		{
+			id: "world-observed", trigger: WorldObserved,
+			when: func(s *State) (bool, string) {
+				switch {
+				case !s.Postgres.Known:
+					return false, "PostgreSQL has not been observed yet"
+				case !s.Keeper.Up:
+					return false, "the keeper is not there yet"
+				case !s.Store.Known:
+					return false, "the store has not answered yet"
+				default:
+					return true, "the store and PostgreSQL have been observed"
+				}
+			},
+		},
+		{
+			id: "waiting", when: func(s *State) (bool, string) {
+				if s.Store.Why != "" {
+					return true, "waiting for the store: " + s.Store.Why
+				}
+				return true, "waiting for the first observations"
+			},
+			status: func(*State) string { return "waiting for the DCS" },
+		},
+	}
+}

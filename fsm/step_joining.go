@@ -1,0 +1,273 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/pgregent/regent/events"
+)
+
+// joiningRules find this member's place: new cluster, new copy, or back to what it was.
+func joiningRules() []rule {
+	rules := []rule{shutdownRule(), foreignRule(), {
+		id: "data-broken", when: func(s *State) (bool, string) {
+			d := s.pg().Data
+			if d.Content != events.DataBroken {
+				return false, "the data directory is " + d.Content
+			}
+			return true, "the data directory can't be used: " + d.Problem
+		},
+		status: func(*State) string {
+			return "data dir for the cluster is not empty, but system ID is invalid; consider doing reinitialize"
+		},
+	}, {
+		id: "pause-after-failure", when: func(s *State) (bool, string) {
+			if s.Now >= s.Rejoin.NotBefore {
+				return false, "no attempt has just failed"
+			}
+			return true, "pausing after a failed attempt: " + s.Rejoin.Why
+		},
+	}}
+	rules = append(rules, joiningEmptyRules()...)
+	rules = append(rules, joiningRunningRules()...)
+	rules = append(rules, joiningStoppedRules()...)
+	return append(rules, rule{
+		id: "waiting", when: always("nothing to do with what is known so far"),
+		status: func(*State) string { return "waiting for leader to bootstrap" },
+	})
+}
+
+// foreignRule: the store's cluster and the data directory's are not the same.
+func foreignRule() rule {
+	differ := func(s *State) bool {
+		mine, theirs := s.pg().Data.SystemID, s.view().Initialize.SystemID
+		return mine.Valid() && theirs.Valid() && mine != theirs
+	}
+	text := func(s *State) string {
+		return fmt.Sprintf("system ID mismatch, node %s belongs to a different cluster: %s != %s",
+			s.Self, s.view().Initialize.SystemID, s.pg().Data.SystemID)
+	}
+	return rule{
+		id: "foreign-cluster", trigger: ForeignCluster,
+		when: func(s *State) (bool, string) {
+			if !differ(s) {
+				return false, "the data directory's system identifier is not at odds with the store's"
+			}
+			return true, text(s)
+		},
+		do: func(e *effects) { e.beginStop(1, text(e.State)) },
+	}
+}
+
+func empty(s *State) bool { return s.pg().Data.Content == events.DataEmpty }
+
+// joiningEmptyRules: there is no data here.
+func joiningEmptyRules() []rule {
+	return []rule{
+		{
+			id: "release-without-data", when: func(s *State) (bool, string) {
+				if !empty(s) || !s.holds() {
+					return false, "no lease is held without data"
+				}
+				return true, "the leader key is ours, but the data directory is empty"
+			},
+			do: func(e *effects) { e.once(ReleaseLeader{Lease: e.Lease.ID}) },
+			status: func(*State) string {
+				return "released leader key voluntarily as data dir empty and currently leader"
+			},
+		},
+		{
+			id: "clone", trigger: CloneNeeded,
+			when: func(s *State) (bool, string) {
+				if !empty(s) {
+					return false, "there is data"
+				}
+				return s.cloneable()
+			},
+			do:     func(e *effects) { e.beginClone() },
+			status: cloneStatus,
+		},
+		{
+			id: "claimed", trigger: InitializeClaimed,
+			when: func(s *State) (bool, string) {
+				return s.Boots.Stage == "claim" && s.Boots.Claim != 0, "the right to create the cluster: " + orNone(s.Boots.Stage)
+			},
+			do: func(e *effects) {
+				e.Boots.Stage = "initdb"
+				e.operate(Bootstrap{})
+			},
+			status: func(*State) string { return "trying to bootstrap a new cluster" },
+		},
+		{
+			id: "claim", when: claimable,
+			do: func(e *effects) {
+				e.Boots = BootstrapWork{Stage: "claim"}
+				e.once(ClaimInitialize{})
+			},
+			status: func(*State) string { return "trying to bootstrap a new cluster" },
+		},
+		{
+			id: "clear-dead-claim", when: deadClaim,
+			do: func(e *effects) { e.once(ClearInitialize{Version: e.view().Initialize.Version}) },
+		},
+		{
+			id: "waiting-for-primary", when: func(s *State) (bool, string) {
+				return empty(s), "no data here, and no primary to copy from yet"
+			},
+			status: func(*State) string { return "waiting for leader to bootstrap" },
+		},
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// claimable: may this member try to create the cluster?
+func claimable(s *State) (bool, string) {
+	v := s.view()
+	switch {
+	case !empty(s):
+		return false, "there is data"
+	case v.Leader.Locked():
+		return false, "a leader exists"
+	case v.Initialize.Version != 0:
+		return false, "the cluster exists, or is being created"
+	case !s.Settings.MayBootstrap:
+		return false, "the configuration has no bootstrap section"
+	case s.Settings.Tags.NoFailover:
+		return false, "tagged nofailover"
+	case s.Lease.ID == "":
+		return false, "no lease yet"
+	case s.Settings.Pause:
+		return false, "maintenance mode is on"
+	default:
+		return true, "no cluster exists in the store, and there is no data here"
+	}
+}
+
+// deadClaim: an empty initialize key whose writer is gone for good (S17).
+func deadClaim(s *State) (bool, string) {
+	i := s.view().Initialize
+	switch {
+	case i.Version == 0 || i.SystemID != "":
+		return false, "no claim stands"
+	case i.By == s.Self && s.Boots.Stage == "":
+		return true, "the claim is our own, from before the agent restarted"
+	}
+	for _, g := range s.Gone {
+		if g.Name == i.By && s.Now >= g.At.Add(2*s.Settings.TTL) {
+			return true, string(i.By) + ", which claimed the right to create the cluster, has been gone for two ttl"
+		}
+	}
+	return false, "the member that claimed it may still be at work"
+}
+
+// joiningRunningRules: PostgreSQL runs already (an agent was restarted).
+func joiningRunningRules() []rule {
+	return []rule{
+		{
+			id: "adopt-primary", trigger: PrimaryAdopted,
+			when: func(s *State) (bool, string) {
+				switch {
+				case !s.primaryUp():
+					return false, "no primary runs here"
+				case !s.believes():
+					return false, "the leader key is not confirmed as ours"
+				default:
+					return true, "the running primary and the confirmed leader key are ours"
+				}
+			},
+			do: func(e *effects) {
+				e.Postgres.Promoted, e.Keeper.Armed = true, true
+				e.extendFence()
+			},
+			status: leaderStatus,
+		},
+		{
+			id: "confirm", when: func(s *State) (bool, string) {
+				l := s.leader()
+				if l.Name != s.Self || l.Lease == "" || l.Lease == s.Lease.Void || s.holds() {
+					return false, "the leader key isn't ours, or its lease is gone"
+				}
+				return true, "the leader key names us; its lease is being confirmed"
+			},
+		},
+		{
+			id: "acquire-for-running-primary", when: func(s *State) (bool, string) {
+				switch {
+				case !s.primaryUp():
+					return false, "no primary runs here"
+				case !s.unlocked():
+					return false, "the leader key is taken"
+				case s.Lease.ID == "":
+					return true, "a primary runs here and the leader key is free; waiting for a lease"
+				}
+				if known := s.view().History.Timeline(); s.pg().Timeline < known {
+					return false, fmt.Sprintf("its timeline %d is behind the cluster's, %d", s.pg().Timeline, known)
+				}
+				return true, "a primary runs here and the leader key is free"
+			},
+			do: func(e *effects) {
+				if e.Lease.ID != "" {
+					e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
+				}
+			},
+		},
+		{
+			id: "unclaimed-primary", trigger: PrimaryUnclaimed,
+			when: func(s *State) (bool, string) {
+				return s.primaryUp(), "PostgreSQL accepts writes, and the leader key is not ours"
+			},
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "a primary without the leader key", Mode: "fast"})
+			},
+			status: func(*State) string {
+				return "demoting self because I do not have the lock and I was a leader"
+			},
+		},
+		{
+			id: "adopt-replica", trigger: ReplicaFound,
+			when: func(s *State) (bool, string) {
+				return s.standbyUp(), "PostgreSQL runs in recovery"
+			},
+			status: secondaryStatus,
+		},
+		{
+			id: "still-starting", when: func(s *State) (bool, string) {
+				return s.pg().Running, "PostgreSQL runs and does not answer: " + s.pg().Why
+			},
+			status: func(*State) string { return "PostgreSQL is still starting up" },
+		},
+	}
+}
+
+// joiningStoppedRules: data, and no server.
+func joiningStoppedRules() []rule {
+	return []rule{
+		{
+			id: "revive", trigger: ReviveNeeded,
+			when: func(s *State) (bool, string) {
+				return s.believes() && !s.pg().Data.Standby, "the leader key is ours and the data is a primary's"
+			},
+			do: func(e *effects) { e.beginRevival() },
+		},
+		{
+			id: "rejoin", trigger: RejoinNeeded,
+			when: func(s *State) (bool, string) {
+				return s.otherLeads(), "leader is " + orNone(string(s.leader().Name))
+			},
+			status: func(*State) string { return "starting as a secondary" },
+		},
+		{
+			id: "start-standby", trigger: StandbyStartNeeded,
+			when: func(s *State) (bool, string) {
+				return s.Store.Known, "nobody else leads"
+			},
+			do:     func(e *effects) { e.operate(StartStandby{}) },
+			status: func(*State) string { return "starting as a secondary" },
+		},
+	}
+}

@@ -1,0 +1,272 @@
+package fsm
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgregent/regent/events"
+)
+
+// needed: the phase is safe only under the lease, from its first moment.
+func needed(*State) bool { return true }
+
+// promotingRules wait until PostgreSQL has left recovery.
+func promotingRules() []rule {
+	rules := append([]rule{shutdownRule()}, mustHold(needed)...)
+	return append(rules,
+		rule{
+			id: "promoted", trigger: Promoted,
+			when: func(s *State) (bool, string) {
+				return s.primaryUp() && !s.busy(), "PostgreSQL in recovery: " + fmt.Sprint(s.pg().InRecovery)
+			},
+			do: func(e *effects) {
+				e.Race = RaceWork{}
+				e.refresh()
+			},
+			status: leaderStatus,
+		},
+		rule{
+			id: "promoting", when: func(s *State) (bool, string) {
+				return s.busy(), "promotion under way: " + fmt.Sprint(s.busy())
+			},
+			status: func(*State) string { return "promoted self to leader by acquiring session lock" },
+		},
+		rule{
+			id: "failed", trigger: PromoteFailed,
+			when: always("the promotion ended, and PostgreSQL is no primary"),
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "the promotion failed", Mode: "fast"})
+			},
+			status: func(*State) string { return "not promoting because failed to promote" },
+		},
+	)
+}
+
+// leadingRules: the primary under its lease.
+func leadingRules() []rule {
+	rules := append([]rule{shutdownRule()}, mustHold(needed)...)
+	return append(rules,
+		rule{
+			id: "crash-failover", trigger: CrashFailover,
+			when: func(s *State) (bool, string) {
+				switch {
+				case s.pg().Running:
+					return false, "PostgreSQL runs"
+				case s.Settings.PrimaryStartTimeout > 0:
+					return false, "primary_start_timeout is not 0"
+				case len(s.candidates(nil)) == 0:
+					return false, "no replica can take over"
+				default:
+					return true, "PostgreSQL is down, and primary_start_timeout is 0"
+				}
+			},
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "the primary crashed, primary_start_timeout is 0", Mode: "kill"})
+			},
+			status: func(*State) string { return "stopped PostgreSQL to fail over after a crash" },
+		},
+		rule{
+			id: "crashed", trigger: PostgresCrashed,
+			when: func(s *State) (bool, string) {
+				if s.pg().Running {
+					return false, "PostgreSQL runs"
+				}
+				if d := s.Postgres.Down; d != nil {
+					return true, fmt.Sprintf("PostgreSQL is down (exit code %d, signal %d)", d.Code, d.Signal)
+				}
+				return true, "PostgreSQL is down"
+			},
+			do:     func(e *effects) { e.beginRevival() },
+			status: func(*State) string { return "starting primary after failure" },
+		},
+		rule{
+			id: "not-primary", trigger: NotPrimary,
+			when: func(s *State) (bool, string) {
+				return s.standbyUp() && !s.busy(), "PostgreSQL in recovery: " + fmt.Sprint(s.pg().InRecovery)
+			},
+			do:     func(e *effects) { e.promote() },
+			status: func(*State) string { return "promoted self to leader because I had the session lock" },
+		},
+		rule{
+			id: "key-missing", when: func(s *State) (bool, string) {
+				if !s.unlocked() || s.Store.View.Revision < s.Store.Floor {
+					return false, "the leader key is there"
+				}
+				return true, "the leader key was deleted by somebody else; taking it back under the same lease"
+			},
+			do: func(e *effects) { e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version}) },
+		},
+		switchoverRule(), refuseSwitchoverRule(),
+		rule{
+			id: "restart", trigger: RestartAccepted,
+			when:   func(s *State) (bool, string) { return s.restartAsked() },
+			do:     func(e *effects) { e.beginRestart() },
+			status: func(*State) string { return "restart initiated" },
+		},
+		rule{
+			id: "silent", when: func(s *State) (bool, string) {
+				return !s.pg().Ready, "PostgreSQL runs and does not answer: " + s.pg().Why
+			},
+			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
+		},
+		rule{
+			id: "leading", when: func(s *State) (bool, string) {
+				return true, fmt.Sprintf("the leader key is ours, believed for %s more",
+					s.beliefEnd().Sub(s.Now).Round(time.Millisecond))
+			},
+			status: leaderStatus,
+		},
+	)
+}
+
+// switchoverRule accepts an operator's wish for another leader.
+func switchoverRule() rule {
+	return rule{
+		id: "switchover", trigger: SwitchoverAccepted,
+		when: func(s *State) (bool, string) {
+			ok, text, _ := s.judgeSwitchover()
+			return ok, text
+		},
+		do: func(e *effects) {
+			_, text, to := e.judgeSwitchover()
+			e.beginDemotion(DemoteWork{Why: text, Mode: "fast", HandOff: true, To: to, Asked: e.view().Failover.Candidate})
+		},
+		status: func(s *State) string { return s.requestWord() + ": demoting myself" },
+	}
+}
+
+// refuseSwitchoverRule clears a wish that can't be granted, and says why.
+func refuseSwitchoverRule() rule {
+	return rule{
+		id: "refuse-switchover", when: func(s *State) (bool, string) {
+			f := s.view().Failover
+			ok, text, _ := s.judgeSwitchover()
+			if ok || !f.Pending() || f.ScheduledAt != "" {
+				return false, "nothing to refuse"
+			}
+			return true, text
+		},
+		do:     func(e *effects) { e.once(ClearFailover{Version: e.view().Failover.Version}) },
+		status: func(*State) string { return "Cleaning up failover key" },
+	}
+}
+
+// judgeSwitchover checks the request key against what the holder knows, and names
+// the candidate to hand over to.
+func (s *State) judgeSwitchover() (ok bool, text string, to events.NodeName) {
+	f, word := s.view().Failover, s.requestWord()
+	able := s.candidates(s.pg().Standbys)
+	switch {
+	case !f.Pending():
+		return false, "nobody asked for another leader", ""
+	case f.ScheduledAt != "":
+		return false, "the request is scheduled for " + f.ScheduledAt, ""
+	case f.Leader != "" && f.Leader != s.Self:
+		return false, fmt.Sprintf("%s: leader name does not match: %s != %s", word, f.Leader, s.Self), ""
+	case f.Candidate == s.Self:
+		return false, word + ": I am already the leader, no need to " + word, ""
+	case s.Settings.Pause && f.Candidate == "":
+		return false, word + " is possible only to a specific candidate in a paused state", ""
+	}
+	for _, n := range able {
+		if f.Candidate == "" || n == f.Candidate {
+			return true, fmt.Sprintf("%s: to %s, I am %s", word, n, s.Self), n
+		}
+	}
+	return false, word + ": no healthy members found, " + word + " is not possible", ""
+}
+
+// requestWord is Patroni's word for the request.
+func (s *State) requestWord() string {
+	if s.view().Failover.Leader != "" {
+		return "switchover"
+	}
+	return "manual failover"
+}
+
+// beginRevival restarts a crashed primary in place.
+func (e *effects) beginRevival() {
+	limit := e.Settings.PrimaryStartTimeout
+	if limit <= 0 {
+		limit = 24 * time.Hour // nobody can take over: keep trying
+	}
+	e.Revive = ReviveWork{Began: e.Now, Deadline: e.Now.Add(limit), Tries: 1}
+	e.startPrimary()
+}
+
+// revivingRules: the primary is down, the lease is kept while it is restarted.
+func revivingRules() []rule {
+	rules := append([]rule{shutdownRule()}, mustHold(needed)...)
+	return append(rules,
+		rule{
+			id: "revived", trigger: Revived,
+			when: func(s *State) (bool, string) {
+				return s.primaryUp() && !s.busy(), "PostgreSQL is up: " + fmt.Sprint(s.primaryUp())
+			},
+			do:     func(e *effects) { e.Revive = ReviveWork{} },
+			status: leaderStatus,
+		},
+		rule{
+			id: "standby-up", trigger: Revived,
+			when: func(s *State) (bool, string) {
+				return s.standbyUp() && !s.busy(), "PostgreSQL came up in recovery: " + fmt.Sprint(s.standbyUp())
+			},
+			do: func(e *effects) { e.Revive = ReviveWork{} },
+		},
+		switchoverRule(), refuseSwitchoverRule(),
+		rule{
+			id: "timed-out", trigger: StartTimedOut,
+			when: func(s *State) (bool, string) {
+				switch {
+				case !s.Revive.TimedOut && s.Now < s.Revive.Deadline:
+					return false, fmt.Sprintf("PostgreSQL is still starting up, %d seconds until timeout",
+						int(s.Revive.Deadline.Sub(s.Now)/time.Second))
+				case len(s.candidates(nil)) == 0:
+					return false, "primary start has timed out, but no replica can take over"
+				default:
+					return true, "primary_start_timeout is over, and a replica can take over"
+				}
+			},
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "the primary did not start in time", Mode: "kill"})
+			},
+			status: func(*State) string { return "stopped PostgreSQL because of startup timeout" },
+		},
+		rule{
+			id: "again", when: func(s *State) (bool, string) {
+				if s.busy() || s.pg().Running || s.Now < s.Revive.RetryAt {
+					return false, "a start is under way, or the pause after a failed one is not over"
+				}
+				return true, fmt.Sprintf("start %d failed: %s", s.Revive.Tries, s.Revive.Why)
+			},
+			do: func(e *effects) {
+				e.Revive.Tries++
+				e.startPrimary()
+			},
+			status: func(*State) string { return "starting primary after failure" },
+		},
+		rule{
+			id: "starting", when: always("PostgreSQL is starting"),
+			status: func(s *State) string {
+				if left := s.Revive.Deadline.Sub(s.Now); left > 0 {
+					return fmt.Sprintf("PostgreSQL is still starting up, %d seconds until timeout", int(left/time.Second))
+				}
+				return "primary start has timed out, but continuing to wait because failover is not possible"
+			},
+		},
+	)
+}
+
+// outcomeStartPrimary: a start of the primary has ended.
+func (e *effects) outcomeStartPrimary(ev events.ActionFinished) {
+	if ev.Action != (StartPrimary{}).Kind() || ev.Class == events.Done {
+		return
+	}
+	switch e.Phase {
+	case Reviving:
+		e.Revive.Why = ev.Why
+		e.Revive.RetryAt = e.Now.Add(e.backoff(e.Revive.Tries))
+	case Restarting:
+		e.Restart.Stage = "failed"
+	}
+}

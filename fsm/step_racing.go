@@ -1,0 +1,239 @@
+package fsm
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pgregent/regent/events"
+)
+
+const (
+	// probeTimeout bounds the questions to the peers; a dead host must not be waited out (S16).
+	probeTimeout = 300 * time.Millisecond
+	// raceRetry is when a race that could not be decided is run again.
+	raceRetry = 200 * time.Millisecond
+	// headStart is what a peer of equal position and better rank is given.
+	headStart = 300 * time.Millisecond
+)
+
+// racingRules: detach from the old primary, ask the peers, and take the key if
+// nobody is better. Rank orders who starts first; the guarded write decides (S14, S16).
+func racingRules() []rule {
+	return []rule{
+		shutdownRule(), rogueRule(), postgresLostRule(),
+		{
+			id: "won", trigger: RaceWon,
+			when: func(s *State) (bool, string) {
+				return s.believes(), "the leader key is ours: " + fmt.Sprint(s.holds())
+			},
+			do:     func(e *effects) { e.promote() },
+			status: func(*State) string { return "promoted self to leader by acquiring session lock" },
+		},
+		{
+			id: "lost", trigger: RaceLost,
+			when: func(s *State) (bool, string) {
+				return s.otherLeads(), "leader is " + orNone(string(s.leader().Name))
+			},
+			do:     func(e *effects) { e.Race = RaceWork{} },
+			status: func(*State) string { return "following new leader after trying and failing to obtain lock" },
+		},
+		{
+			id: "abandoned", trigger: RaceAbandoned,
+			when: func(s *State) (bool, string) {
+				ok, text := s.mayRace()
+				if ok || s.busy() {
+					return false, "this member may lead"
+				}
+				return true, text
+			},
+			do: func(e *effects) { e.Race = RaceWork{} },
+		},
+		{
+			id: "asking", when: func(s *State) (bool, string) {
+				switch {
+				case s.busy():
+					return true, "leaving the old upstream before voting"
+				case s.InFlight(ProbePeers{}):
+					return true, "asking the peers for their positions"
+				case s.InFlight(AcquireLeader{}):
+					return true, "taking the leader key"
+				case s.Store.Read < s.Race.Began && s.Race.Stage == "judge":
+					return true, "reading the store once more"
+				case s.Race.Stage == "wait" && s.Now < s.Race.RetryAt:
+					return true, s.Race.Verdict
+				default:
+					return false, "all answers are in"
+				}
+			},
+			do: func(e *effects) {
+				if e.Race.Stage == "judge" && e.Store.Read < e.Race.Began {
+					e.refresh()
+				}
+			},
+			status: raceStatus,
+		},
+		{
+			id: "ask", when: func(s *State) (bool, string) {
+				return s.Race.Stage == "detach" || s.Race.Stage == "wait", "stage: " + s.Race.Stage
+			},
+			do:     func(e *effects) { e.probe() },
+			status: raceStatus,
+		},
+		{
+			id: "defer", when: func(s *State) (bool, string) {
+				better, text := s.betterThanMe()
+				return better, text
+			},
+			do: func(e *effects) {
+				_, e.Race.Verdict = e.betterThanMe()
+				e.Race.Stage, e.Race.RetryAt = "wait", e.Now.Add(raceRetry)
+			},
+			status: raceStatus,
+		},
+		{
+			id: "head-start", when: func(s *State) (bool, string) {
+				first, text := s.outranked()
+				return first && !s.Race.Deferred, text
+			},
+			do: func(e *effects) {
+				_, e.Race.Verdict = e.outranked()
+				e.Race.Deferred = true
+				e.Race.Stage, e.Race.RetryAt = "wait", e.Now.Add(headStart)
+			},
+			status: raceStatus,
+		},
+		{
+			id: "take", when: always("nobody who answered is better placed"),
+			do: func(e *effects) {
+				e.Race.Stage = "acquire"
+				e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
+			},
+			status: raceStatus,
+		},
+	}
+}
+
+// beginRace detaches from the old primary first: what it might still send must not
+// change our position after the vote, and a promotion with an upstream configured
+// may wait out wal_retrieve_retry_interval.
+func (e *effects) beginRace() {
+	e.Race = RaceWork{Stage: "detach", Began: e.Now}
+	e.operate(Follow{})
+}
+
+// probe asks everybody, and reads the store linearizably beside it (S17).
+func (e *effects) probe() {
+	e.Race.Stage, e.Race.Peers, e.Race.Began = "judge", nil, e.Now
+	e.refresh()
+	var peers []PeerAddr
+	for _, m := range e.view().Members {
+		if m.Name != e.Self && m.APIURL != "" {
+			peers = append(peers, PeerAddr{Name: m.Name, APIURL: m.APIURL})
+		}
+	}
+	e.Race.Probe = e.order(ProbePeers{Peers: peers, Timeout: probeTimeout})
+}
+
+// outcomeRace: the detachment or the probe has ended. A failed detachment does not
+// stop the race: the position is what counts, and it was observed with the outcome.
+func (e *effects) outcomeRace(events.ActionFinished) {}
+
+// betterThanMe tells whether this member must leave the key to another, or to nobody.
+func (s *State) betterThanMe() (bool, string) {
+	f := s.view().Failover
+	if f.Pending() && f.Candidate != "" && f.Candidate != s.Self {
+		for _, p := range s.Race.Peers {
+			if p.Name == f.Candidate && p.Reachable && !p.Tags.NoFailover {
+				return true, fmt.Sprintf("an operator asked for %s, which is healthy", p.Name)
+			}
+		}
+	}
+	mine := s.position()
+	for _, p := range s.Race.Peers {
+		switch {
+		case !p.Reachable:
+		case p.Primary:
+			return true, fmt.Sprintf("Primary (%s) is still alive", p.Name)
+		case p.Tags.NoFailover:
+		case f.Candidate == s.Self:
+			// An operator's word stands above positions.
+		case f.Pending() && f.Leader == s.Self && f.Candidate == "":
+			return true, fmt.Sprintf("an operator asked for another leader than %s, and %s can take over", s.Self, p.Name)
+		case p.Timeline > s.pg().Timeline && s.pg().Timeline != 0:
+			return true, fmt.Sprintf("%s is on timeline %d, this member on %d", p.Name, p.Timeline, s.pg().Timeline)
+		case p.Position > mine && p.Timeline >= s.pg().Timeline:
+			return true, fmt.Sprintf("Wal position of %s is ahead of my wal position (%s, %s)", p.Name, p.Position, mine)
+		}
+	}
+	if f.Candidate == s.Self {
+		return false, "an operator asked for this member"
+	}
+	if lag := int64(s.view().Status.Optime) - int64(mine); lag > s.Settings.MaximumLagOnFailover {
+		return true, fmt.Sprintf("My wal position exceeds maximum replication lag (%d bytes behind)", lag)
+	}
+	if known := s.view().History.Timeline(); s.pg().Timeline != 0 && s.pg().Timeline < known {
+		return true, fmt.Sprintf("My timeline %d is behind last known cluster timeline %d", s.pg().Timeline, known)
+	}
+	return false, "nobody who answered is ahead"
+}
+
+// outranked tells whether a peer with the same position goes first: by
+// failover_priority, then by name.
+func (s *State) outranked() (bool, string) {
+	for _, p := range s.Race.Peers {
+		if !p.Reachable || p.Primary || p.Tags.NoFailover || p.Position != s.position() || p.Timeline != s.pg().Timeline {
+			continue
+		}
+		order := cmp.Or(
+			cmp.Compare(p.Tags.FailoverPriority, s.Settings.Tags.FailoverPriority),
+			cmp.Compare(s.Self, p.Name),
+		)
+		if order > 0 && s.view().Failover.Candidate != s.Self {
+			return true, fmt.Sprintf("%s has the same position and goes first", p.Name)
+		}
+	}
+	return false, "no peer of equal position goes first"
+}
+
+func raceStatus(s *State) string {
+	if s.Race.Verdict != "" {
+		return "following a different leader because i am not the healthiest node"
+	}
+	return "comparing with the other members"
+}
+
+// candidates are the members that could take over, best first, by what they have
+// published and, if connected, by what they have flushed.
+func (s *State) candidates(standbys []events.StandbyState) []events.NodeName {
+	type ranked struct {
+		name     events.NodeName
+		at       events.LSN
+		priority int
+	}
+	var list []ranked
+	for _, m := range s.view().Members {
+		if m.Name == s.Self || m.APIURL == "" || m.Tags.NoFailover || m.State != "running" || m.IsPrimary() {
+			continue
+		}
+		at := m.XLogLocation
+		for _, st := range standbys {
+			if st.Name == m.Name {
+				at = max(at, st.Flushed)
+			}
+		}
+		if int64(s.view().Status.Optime)-int64(at) > s.Settings.MaximumLagOnFailover {
+			continue
+		}
+		list = append(list, ranked{m.Name, at, m.Tags.FailoverPriority})
+	}
+	slices.SortFunc(list, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.priority, a.priority), cmp.Compare(a.name, b.name))
+	})
+	out := make([]events.NodeName, len(list))
+	for i, r := range list {
+		out[i] = r.name
+	}
+	return out
+}

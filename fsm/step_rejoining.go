@@ -1,0 +1,282 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pgregent/regent/events"
+)
+
+// The ladder's bounds: how often a rung is tried against one timeline of the
+// upstream before the next one.
+const (
+	maxStarts  = 3
+	maxRewinds = 2
+	maxStalls  = 3
+)
+
+// rejoiningRules lead a member whose PostgreSQL is down, or doesn't stream, back
+// to the holder's history: judge by ancestry (S23), then follow, rewind, or clone;
+// what was followed must stream, or the next rung is taken.
+func rejoiningRules() []rule {
+	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), {
+		id: "busy", when: func(s *State) (bool, string) {
+			if s.Op == nil {
+				return false, "no operation is under way"
+			}
+			return true, s.Op.Kind + " is under way"
+		},
+		status: rejoinStatus,
+	}, {
+		id: "pause-after-failure", when: func(s *State) (bool, string) {
+			if s.Now >= s.Rejoin.NotBefore {
+				return false, "no attempt has just failed"
+			}
+			return true, "pausing after a failed attempt: " + s.Rejoin.Why
+		},
+	}, {
+		id: "up", trigger: ReplicaStarted,
+		when: func(s *State) (bool, string) {
+			switch {
+			case !s.standbyUp():
+				return false, "PostgreSQL does not run as a standby"
+			case s.Rejoin.Stage == "start":
+				return true, "PostgreSQL runs as a standby of " + string(s.Rejoin.Leader)
+			case s.holds():
+				return true, "the leader key is ours, and PostgreSQL runs as a standby"
+			case !s.otherLeads():
+				return true, "nobody leads, and PostgreSQL runs as a standby"
+			case s.verdict() == events.VerdictFollow && s.Rejoin.Stalls <= maxStalls:
+				return true, "our history is a prefix of the upstream's: it can be followed"
+			default:
+				return false, "its history is to be judged first"
+			}
+		},
+		do: func(e *effects) {
+			if e.Rejoin.Stage != "start" {
+				e.Rejoin.Stalls++
+			}
+			e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
+		},
+		status: secondaryStatus,
+	}, {
+		id: "start-alone", trigger: StandbyStartNeeded,
+		when: func(s *State) (bool, string) {
+			switch {
+			case empty(s):
+				return false, "there is no data to start"
+			case s.otherLeads():
+				return false, string(s.leader().Name) + " leads"
+			case s.leader().Name == s.Self && !s.holds() && s.leader().Lease != s.Lease.Void:
+				return false, "the leader key is being confirmed as ours"
+			case s.pg().Data.Content == events.DataBroken:
+				return false, "the data directory can't be used: " + s.pg().Data.Problem
+			default:
+				return true, "nobody else leads"
+			}
+		},
+		do:     func(e *effects) { e.operate(StartStandby{}) },
+		status: func(*State) string { return "starting as a secondary" },
+	}, {
+		id: "wait-for-primary", when: func(s *State) (bool, string) {
+			m, ok := s.view().Member(s.leader().Name)
+			if ok && m.IsPrimary() && s.upstream() != nil {
+				return false, string(m.Name) + " is a primary"
+			}
+			return true, "waiting until " + orNone(string(s.leader().Name)) + " is a primary"
+		},
+		status: func(*State) string { return "waiting for the leader to become a primary" },
+	}}
+	rules = append(rules, ladderRules()...)
+	return append(rules, rule{
+		id: "stuck", when: always("every way back is closed; see docs/operations for what to do: reinitialize this member"),
+		status: func(*State) string { return "unable to rejoin without losing local data; reinitialize this member" },
+	})
+}
+
+// verdict of the last judgement, if it was made against the holder of today.
+func (s *State) verdict() events.Verdict {
+	if s.Rejoin.Verdict == nil || s.Rejoin.Leader != s.leader().Name {
+		return ""
+	}
+	return s.Rejoin.Verdict.Verdict
+}
+
+// ladderRules are the rungs.
+func ladderRules() []rule {
+	return []rule{
+		{
+			id: "clone", trigger: CloneNeeded,
+			when: func(s *State) (bool, string) {
+				need, text := s.needsClone()
+				if !need {
+					return false, text
+				}
+				ok, source := s.cloneable()
+				if !ok {
+					return false, source
+				}
+				return true, text
+			},
+			do:     func(e *effects) { e.beginClone() },
+			status: func(*State) string { return "reinitializing due to diverged timelines" },
+		},
+		{
+			id: "judge", when: func(s *State) (bool, string) {
+				switch s.verdict() {
+				case "", events.VerdictWait:
+					return true, "comparing our history with that of " + string(s.leader().Name)
+				default:
+					return false, "judged: " + s.Rejoin.Verdict.Why
+				}
+			},
+			do:     func(e *effects) { e.judge() },
+			status: rejoinStatus,
+		},
+		{
+			id: "follow", when: func(s *State) (bool, string) {
+				return s.verdict() == events.VerdictFollow && !s.pg().Running, "verdict: " + string(s.verdict())
+			},
+			do: func(e *effects) {
+				e.Rejoin.Stage = "start"
+				e.Rejoin.Starts++
+				e.operate(StartStandby{Upstream: e.upstream()})
+			},
+			status: func(*State) string { return "starting as a secondary" },
+		},
+		{
+			id: "stop-to-rewind", when: func(s *State) (bool, string) {
+				return s.rewindable() && s.pg().Running, "PostgreSQL runs: " + fmt.Sprint(s.pg().Running)
+			},
+			do: func(e *effects) {
+				e.operate(Stop{Mode: "fast", Patience: 5 * time.Second})
+			},
+			status: rejoinStatus,
+		},
+		{
+			id: "rewind", when: func(s *State) (bool, string) {
+				m, _ := s.view().Member(s.leader().Name)
+				switch {
+				case !s.rewindable():
+					return false, "pg_rewind is not the way"
+				case m.CheckpointPending:
+					return true, "waiting for the first checkpoint of " + string(m.Name) + " on its new timeline"
+				default:
+					return true, "our history forked off: " + s.Rejoin.Verdict.Why
+				}
+			},
+			do: func(e *effects) {
+				if m, _ := e.view().Member(e.leader().Name); !m.CheckpointPending {
+					e.Rejoin.Stage = "rewind"
+					e.Rejoin.Rewinds++
+					e.operate(Rewind{Upstream: *e.upstream()})
+				}
+			},
+			status: func(s *State) string { return "running pg_rewind from " + string(s.leader().Name) },
+		},
+	}
+}
+
+// rewindable: the verdict asks for a rewind, and it may still help.
+func (s *State) rewindable() bool {
+	return s.verdict() == events.VerdictRewind && s.Settings.UsePgRewind && s.pg().Data.CanRewind && s.Rejoin.Rewinds < maxRewinds
+}
+
+// needsClone: is only a full copy left, and is it allowed?
+func (s *State) needsClone() (bool, string) {
+	r := s.Rejoin
+	var text string
+	switch {
+	case empty(s):
+		return true, "no data here"
+	case s.verdict() == events.VerdictClone:
+		text = "pg_rewind can't help: " + r.Verdict.Why
+	case s.verdict() == events.VerdictRewind && !s.rewindable():
+		text = "the histories have diverged, and pg_rewind failed or is not possible: " + orNone(r.Why)
+	case r.Stalls > maxStalls:
+		text = fmt.Sprintf("followed %d times, and it never streamed", r.Stalls)
+	case r.Starts > maxStarts:
+		text = fmt.Sprintf("started %d times, and it never came up: %s", r.Starts, r.Why)
+	default:
+		return false, "other rungs are left"
+	}
+	if !s.Settings.RemoveDataDir {
+		return false, text + "; a full copy would remove the data directory, which remove_data_directory_on_diverged_timelines does not allow"
+	}
+	return true, text
+}
+
+// judge starts a judgement. Against a new timeline of the upstream every rung is new.
+func (e *effects) judge() {
+	up := e.upstream()
+	if up == nil {
+		return
+	}
+	m, _ := e.view().Member(e.leader().Name)
+	if tl := m.Timeline; tl != e.Rejoin.Timeline {
+		e.Rejoin = RejoinWork{Timeline: tl}
+	}
+	e.Rejoin.Stage, e.Rejoin.Leader, e.Rejoin.Verdict = "judge", e.leader().Name, nil
+	e.operate(Judge{Upstream: *up})
+}
+
+// outcomeRejoin takes in the end of a rung.
+func (e *effects) outcomeRejoin(ev events.ActionFinished) {
+	done := ev.Class == events.Done
+	if !done {
+		e.Rejoin.Why = ev.Why
+	}
+	switch ev.Action {
+	case Judge{}.Kind():
+		if done {
+			e.Rejoin.Verdict = ev.Result.Divergence
+			if e.verdict() == events.VerdictWait {
+				e.Rejoin.NotBefore, e.Rejoin.Why = e.Now.Add(200*time.Millisecond), e.Rejoin.Verdict.Why
+			}
+		} else {
+			e.Rejoin.NotBefore = e.Now.Add(time.Second / 2)
+		}
+	case Rewind{}.Kind():
+		// Whatever pg_rewind says, the histories are compared again (S23).
+		e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
+		if !done {
+			e.Rejoin.NotBefore = e.Now.Add(e.backoff(e.Rejoin.Rewinds))
+		}
+	case Clone{}.Kind():
+		e.Rejoin.Stage = "clone"
+		if done {
+			e.Rejoin.Stage, e.Rejoin.Why = "cloned", ""
+		}
+	case StartStandby{}.Kind():
+		if !done {
+			e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
+			e.Rejoin.NotBefore = e.Now.Add(e.backoff(e.Rejoin.Starts))
+		}
+	case Follow{}.Kind():
+		if !done && e.Phase == Following {
+			e.Rejoin.Stalls++
+		}
+	}
+}
+
+// backoff grows with the number of failures, up to a minute.
+func (s *State) backoff(failures int) time.Duration {
+	return min(500*time.Millisecond<<min(max(failures-1, 0), 7), time.Minute)
+}
+
+func rejoinStatus(s *State) string {
+	switch {
+	case s.doing(Rewind{}):
+		return "running pg_rewind from " + string(s.Rejoin.Leader)
+	case s.doing(Clone{}):
+		return cloneStatus(s)
+	default:
+		return "starting as a secondary"
+	}
+}
+
+// dropFailed removes candidates that have been tried.
+func dropFailed(list []events.NodeName, failed []events.NodeName) []events.NodeName {
+	return slices.DeleteFunc(slices.Clone(list), func(n events.NodeName) bool { return slices.Contains(failed, n) })
+}

@@ -1,0 +1,244 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/pgregent/regent/events"
+)
+
+// upkeep keeps true what has to stay true in every phase: the lease renewed, the
+// fence extended, the member key and the holder's keys fresh, the slots there. It
+// never changes the phase, so it needs no trigger.
+func upkeep(e *effects) {
+	if e.Phase == Stopped {
+		return
+	}
+	if e.Now >= e.NextTick {
+		e.heartbeat()
+	}
+	e.keepLease()
+	if e.Phase == Stopping {
+		return
+	}
+	e.keepMember()
+	if e.Phase == Leading && e.believes() && e.primaryUp() {
+		e.keepCluster()
+		e.keepSlots()
+		e.answerRequests()
+	}
+	e.keepLooking()
+}
+
+// heartbeat is what each loop_wait brings: a look at PostgreSQL, and one at the
+// store while nothing is known of it.
+func (e *effects) heartbeat() {
+	e.NextTick = e.Now.Add(e.Settings.LoopWait)
+	e.order(ObservePostgres{})
+	if !e.Store.Known {
+		e.refresh()
+	}
+	e.Publish.Position, e.Publish.Status = false, false // once a heartbeat, when they changed
+}
+
+// refresh reads the store, unless a read is under way or has just failed.
+func (e *effects) refresh() { e.once(RefreshView{}) }
+
+// keepLease gets a lease, adopts that of a former run, and renews it in time.
+func (e *effects) keepLease() {
+	l := e.leader()
+	adoptable := e.Store.Known && l.Name == e.Self && l.Lease != "" && l.Lease != e.Lease.ID && l.Lease != e.Lease.Void
+	switch {
+	case e.Shutdown != "" && !e.holds():
+		// The lease is about to be revoked.
+	case adoptable && e.Lease.ID == "":
+		if !e.InFlight(RenewLease{}) {
+			e.renew(l.Lease, e.Settings.TTL)
+		}
+	case e.Lease.ID == "":
+		if e.Store.Known && e.Now >= e.Lease.GrantAfter {
+			e.once(GrantLease{TTL: e.Settings.TTL})
+		}
+	case e.renewDue() && !e.InFlight(RenewLease{}):
+		e.renew(e.Lease.ID, e.Lease.TTL)
+	}
+}
+
+// renewDue: by the cadence, or at once when the leader key came to name this
+// member under its lease and that needs confirming (S15).
+func (s *State) renewDue() bool {
+	l := s.leader()
+	claimed := l.Name == s.Self && l.Lease == s.Lease.ID && !s.holds() && !s.Lease.Leads && s.Lease.Failures == 0 &&
+		s.Store.View.Revision >= s.Store.Floor
+	return claimed || s.Now >= s.renewAt()
+}
+
+func (e *effects) renew(id events.LeaseID, ttl time.Duration) {
+	e.Lease.Tried = e.Now
+	e.order(RenewLease{Lease: id, Timeout: events.Belief(ttl) / 8})
+}
+
+// extendFence tells the keeper the new end of the belief.
+func (e *effects) extendFence() {
+	f := e.fence()
+	if f.Deadline <= e.Keeper.Sent {
+		return
+	}
+	e.Keeper.Sent = f.Deadline
+	e.order(ExtendFence{Fence: f})
+}
+
+// keepMember publishes the member key when anything but positions changed, and
+// positions with the heartbeat.
+func (e *effects) keepMember() {
+	if e.Lease.ID == "" || e.Phase == Init || e.InFlight(PublishMember{}) || e.Now < e.Publish.Again {
+		return
+	}
+	m := e.Member()
+	last := e.Publish.Member
+	compare := m
+	if e.Publish.Position {
+		compare.XLogLocation = last.XLogLocation // not before the next heartbeat
+	}
+	if e.Publish.Lease == e.Lease.ID && sameMember(compare, last) {
+		return
+	}
+	e.Publish.Member, e.Publish.Lease, e.Publish.Position = m, e.Lease.ID, true
+	e.order(PublishMember{Member: m})
+}
+
+// sameMember compares two member keys as they would be published.
+func sameMember(a, b events.Member) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// keepCluster maintains the holder's keys.
+func (e *effects) keepCluster() {
+	v, p := e.view(), e.pg()
+	if !v.Initialize.SystemID.Valid() && p.Data.SystemID.Valid() {
+		e.once(WriteInitialize{SystemID: p.Data.SystemID, Version: v.Initialize.Version})
+	}
+	if v.Config.Version == 0 && e.Settings.BootstrapConfig != "" {
+		e.once(WriteConfig{JSON: e.Settings.BootstrapConfig})
+	}
+	changed := p.Position != v.Status.Optime || !slices.Equal(e.retained(), v.Status.RetainSlots)
+	if changed && !e.Publish.Status && p.Position != 0 && !e.InFlight(WriteStatus{}) {
+		e.Publish.Status = true
+		e.order(WriteStatus{
+			Optime: p.Position, Lease: e.Lease.ID, Slots: e.slotPositions(), RetainSlots: e.retained(),
+		})
+	}
+	if p.Timeline > 1 && v.History.Timeline() != p.Timeline {
+		e.once(WriteHistory{Timeline: p.Timeline, Version: v.History.Version})
+	}
+	if p.Timeline > 1 && p.CheckpointTimeline < p.Timeline {
+		e.once(Checkpoint{})
+	}
+	// A request that brought this member here is fulfilled.
+	if f := v.Failover; f.Pending() && f.Leader != e.Self && (f.Candidate == e.Self || f.Leader != "") {
+		e.once(ClearFailover{Version: f.Version})
+	}
+}
+
+// answerRequests tells operators that what they asked for has come about.
+func (e *effects) answerRequests() {
+	for _, r := range e.Requests {
+		if r.Kind == "restart" && e.Restart.ID != r.ID {
+			continue
+		}
+		if r.Kind == "restart" {
+			e.Requests = slices.DeleteFunc(slices.Clone(e.Requests), func(x Request) bool { return x.ID == r.ID })
+			e.order(Respond{ID: r.ID, OK: true, Text: "restarted successfully"})
+		}
+	}
+}
+
+// keepLooking observes again soon while a standby ought to stream and doesn't,
+// or a server is up and doesn't answer: the heartbeat may be ten seconds away.
+func (e *effects) keepLooking() {
+	p := e.pg()
+	waiting := e.Postgres.Known && p.Running && !e.busy() &&
+		(!p.Ready || (p.InRecovery && !p.Streaming && e.otherLeads()) ||
+			(p.Ready && !p.InRecovery && p.CheckpointTimeline < p.Timeline))
+	switch {
+	case !waiting:
+		e.Postgres.Look = 0
+	case e.Postgres.Look == 0:
+		e.Postgres.Look = e.Now.Add(50 * time.Millisecond)
+	case e.Now >= e.Postgres.Look:
+		e.order(ObservePostgres{})
+		e.Postgres.Look = e.Now.Add(min(max(100*time.Millisecond, e.phaseAge()/8), time.Second))
+	}
+}
+
+// wake arms the one timer at the nearest deadline ahead. Deadlines that have come
+// were known to the rules of this step.
+func (e *effects) wake() {
+	var next SetTimer
+	for _, d := range e.deadlines() {
+		if d.At > e.Now && (next.At == 0 || d.At < next.At) {
+			next = d
+		}
+	}
+	if next.At != 0 && next != e.Timer {
+		e.Timer = next
+		e.order(next)
+	}
+}
+
+// Names of deadlines that have events of their own.
+const (
+	TimerTick         = "tick"
+	TimerBelief       = "belief"
+	TimerStartTimeout = "primary_start_timeout"
+)
+
+// deadlines lists every instant at which a rule could come to another result.
+func (s *State) deadlines() []SetTimer {
+	if s.Phase == Stopped {
+		return nil
+	}
+	d := []SetTimer{
+		{TimerTick, s.NextTick},
+		{"renew", s.renewAt()},
+		{"grant", s.Lease.GrantAfter},
+		{"look", s.Postgres.Look},
+		{"publish", s.Publish.Again},
+		{"read", s.Store.RetryAt},
+		{"race", s.Race.RetryAt},
+		{"rejoin", s.Rejoin.NotBefore},
+		{"restart", s.Revive.RetryAt},
+		{"hand_off", s.Demote.Until},
+	}
+	if s.holds() {
+		d = append(d, SetTimer{TimerBelief, s.fenceAt()})
+	}
+	if s.Phase == Reviving {
+		d = append(d, SetTimer{TimerStartTimeout, s.Revive.Deadline})
+	}
+	if s.Phase == Following && s.otherLeads() {
+		d = append(d, SetTimer{"streaming", s.patienceEnd()})
+	}
+	for _, g := range s.Gone {
+		d = append(d, SetTimer{"initialize", g.At.Add(2 * s.Settings.TTL)})
+	}
+	return d
+}
+
+// TimerEvent is the event that a deadline brings.
+func TimerEvent(name string) events.Event {
+	switch name {
+	case TimerTick:
+		return events.Tick{}
+	case TimerBelief:
+		return events.LeaseLost{Cause: events.LossExpired}
+	case TimerStartTimeout:
+		return events.PrimaryStartTimeout{}
+	default:
+		return events.TimerFired{Name: name}
+	}
+}
