@@ -93,6 +93,10 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 		if !done {
 			e.Publish = Published{Again: e.Now.Add(e.Settings.LoopWait)}
 		}
+	case RevokeLease{}.Kind():
+		if ev.Result.Lease == e.Lease.ID {
+			e.Lease, e.Holder = Lease{}, Holder{}
+		}
 	case SyncSlots{}.Kind(), Checkpoint{}.Kind():
 		e.order(ObservePostgres{})
 	case RequestFailover{}.Kind():
@@ -102,5 +106,18 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 			e.Keeper.Why = ev.Why
 			e.order(ObservePostgres{})
 		}
+	}
+}
+
+// outcomeGrant: a lease of our own, unless one was adopted meanwhile.
+func (e *effects) outcomeGrant(ev events.ActionFinished) {
+	switch {
+	case ev.Class != events.Done:
+		e.Lease.GrantAfter = e.Now.Add(e.Settings.LoopWait / 4)
+	case e.Lease.ID != "":
+		e.order(RevokeLease{Lease: ev.Result.Lease})
+	default:
+		e.Lease = Lease{ID: ev.Result.Lease, TTL: ev.Result.TTL, Sent: ev.Result.SentAt, Tried: ev.Result.SentAt, Void: e.Lease.Void}
+		e.Publish = Published{}
 	}
 }

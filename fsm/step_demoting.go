@@ -12,7 +12,10 @@ func (e *effects) beginDemotion(w DemoteWork) {
 	w.Standbys = e.pg().Standbys
 	w.Stage, w.StageAt = "stop", e.Now
 	e.Demote = w
-	e.Race, e.Restart = RaceWork{}, RestartWork{}
+	if e.Restart.ID != "" {
+		e.answerRestart(false, "restart failed")
+	}
+	e.Race = RaceWork{}
 	e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
 	if !e.pg().Running && !e.busy() && e.Postgres.Known {
 		e.afterStop(0)
@@ -28,7 +31,7 @@ func (e *effects) beginDemotion(w DemoteWork) {
 // beginStop is the same for an agent that ends.
 func (e *effects) beginStop(code int, text string) {
 	claim := e.Boots.Claim
-	if e.Phase == Stopping && e.Demote.Stage != "" && e.Demote.Stage != "done" && e.From() == Demoting {
+	if e.Demote.Stage != "" && e.Demote.Stage != "done" {
 		// The lease is being given up already; go on with that.
 		e.Demote.Exit, e.Demote.ExitText = code, text
 		return
@@ -313,6 +316,7 @@ func restartingRules() []rule {
 		rule{
 			id: "primary-up", trigger: Restarted,
 			when:   func(s *State) (bool, string) { return up(s) && s.primaryUp(), "stage: " + s.Restart.Stage },
+			do:     func(e *effects) { e.answerRestart(true, "restarted successfully") },
 			status: leaderStatus,
 		},
 		rule{

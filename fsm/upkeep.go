@@ -27,7 +27,6 @@ func upkeep(e *effects) {
 	if e.Phase == Leading && e.believes() && e.primaryUp() {
 		e.keepCluster()
 		e.keepSlots()
-		e.answerRequests()
 	}
 	e.keepLooking()
 }
@@ -51,7 +50,7 @@ func (e *effects) keepLease() {
 	l := e.leader()
 	adoptable := e.Store.Known && l.Name == e.Self && l.Lease != "" && l.Lease != e.Lease.ID && l.Lease != e.Lease.Void
 	switch {
-	case e.Shutdown != "" && !e.holds():
+	case (e.Shutdown != "" || e.Phase == Stopping) && !e.holds():
 		// The lease is about to be revoked.
 	case adoptable && e.Lease.ID == "":
 		if !e.InFlight(RenewLease{}) {
@@ -141,19 +140,6 @@ func (e *effects) keepCluster() {
 	// A request that brought this member here is fulfilled.
 	if f := v.Failover; f.Pending() && f.Leader != e.Self && (f.Candidate == e.Self || f.Leader != "") {
 		e.once(ClearFailover{Version: f.Version})
-	}
-}
-
-// answerRequests tells operators that what they asked for has come about.
-func (e *effects) answerRequests() {
-	for _, r := range e.Requests {
-		if r.Kind == "restart" && e.Restart.ID != r.ID {
-			continue
-		}
-		if r.Kind == "restart" {
-			e.Requests = slices.DeleteFunc(slices.Clone(e.Requests), func(x Request) bool { return x.ID == r.ID })
-			e.order(Respond{ID: r.ID, OK: true, Text: "restarted successfully"})
-		}
 	}
 }
 
