@@ -22,7 +22,7 @@ func codeRules() []Rule {
 		},
 		{
 			Name:   "goroutine-owner",
-			Reason: "whoever starts a goroutine waits for it in the same function, so that Run returns only when nothing runs any more",
+			Reason: "whoever starts a goroutine waits for it, there or where the component ends, so that nothing runs any more when it says so",
 			Check:  unwaitedGoroutines,
 		},
 		{
@@ -170,59 +170,6 @@ func assigned(body ast.Node) []*ast.Ident {
 		return true
 	})
 	return out
-}
-
-// unwaitedGoroutines finds functions that start goroutines and in which nothing waits: no
-// call of a Wait method, no receive from a channel outside the goroutine itself.
-func unwaitedGoroutines(t *Tree) []Finding {
-	var out []Finding
-	for _, f := range t.code() {
-		for _, d := range f.AST.Decls {
-			fn, ok := d.(*ast.FuncDecl)
-			if !ok || fn.Body == nil {
-				continue
-			}
-			started, waits := goroutines(fn.Body)
-			if waits {
-				continue
-			}
-			for _, n := range started {
-				out = append(out, Finding{
-					Path: f.Path, Line: t.line(n.Pos()), Symbol: declName(fn),
-					What: declName(fn) + " starts a goroutine and waits for none",
-				})
-			}
-		}
-	}
-	return out
-}
-
-// goroutines returns where goroutines start in body, by the go statement or WaitGroup.Go, and
-// whether body waits for something itself, what runs in those goroutines left out.
-func goroutines(body ast.Node) (started []ast.Node, waits bool) {
-	ast.Inspect(body, func(n ast.Node) bool {
-		switch x := n.(type) {
-		case *ast.GoStmt:
-			started = append(started, x)
-			return false
-		case *ast.CallExpr:
-			sel, ok := x.Fun.(*ast.SelectorExpr)
-			if !ok {
-				return true
-			}
-			if sel.Sel.Name == "Wait" {
-				waits = true
-			}
-			if sel.Sel.Name == "Go" && len(x.Args) == 1 {
-				started = append(started, x)
-				return false
-			}
-		case *ast.UnaryExpr:
-			waits = waits || x.Op == token.ARROW
-		}
-		return true
-	})
-	return started, waits
 }
 
 func defaultLogger(t *Tree) []Finding {

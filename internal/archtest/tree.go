@@ -132,7 +132,7 @@ func importName(spec *ast.ImportSpec, importPath string) string {
 func isText(name string) bool {
 	texts := []string{".go", ".md", ".sh", ".awk", ".yml", ".yaml", ".txt", ".toml", ".mod", ".conf", ".json"}
 	return slices.Contains(texts, path.Ext(name)) ||
-		path.Base(name) == "Makefile" || name == ".ci/run" || name == ".gitignore"
+		slices.Contains([]string{"Makefile", ".ci/run", ".gitignore", "LICENSE"}, name)
 }
 
 // line returns the line number of a position.
