@@ -163,7 +163,8 @@ type RaceWork struct {
 
 // DemoteWork is how far giving up the leadership is.
 type DemoteWork struct {
-	Stage   string            `json:"stage,omitempty"` // stop, ask, move, release, done
+	Stage   string            `json:"stage,omitempty"` // stop, ask, move, verify, release, done
+	StageAt events.Instant    `json:"stage_at,omitempty"`
 	Why     string            `json:"why,omitempty"`
 	Mode    string            `json:"mode,omitempty"`
 	HandOff bool              `json:"hand_off,omitempty"` // try to give the lease to a candidate

@@ -1,0 +1,5 @@
+package fsm
+
+import "testing"
+
+func checkReport(t *testing.T) { t.Helper() }
