@@ -70,7 +70,7 @@ tests() { # tests SKIPS-MODE ARGUMENTS-OF-GO-TEST…
 # concurrent prints the packages in which something runs at the same time as something else.
 concurrent() {
 	grep -rlE --include='*.go' --exclude-dir=testdata --exclude-dir=bin \
-		'^[[:space:]]*go (func|[a-zA-Z_.]+\()|"sync(/atomic)?"|"testing/synctest"' . |
+		'^[[:space:]]*(go (func|[a-zA-Z_.]+\()|(import )?"(sync|sync/atomic|testing/synctest)"$)' . |
 		xargs -r -n 1 dirname | sort -u
 }
 
