@@ -29,8 +29,12 @@ type answer struct {
 	open bool
 }
 
+// maxCalls of one client of a workload: the checker's work grows steeply with the
+// length of a history, and a fast store would fill the time with little new.
+const maxCalls = 500
+
 // Workload lets several clients read, put and compare-and-swap a few keys at random
-// until ctx ends, and returns what they saw. Each call gets at most timeout. Calls
+// until ctx ends or they did enough, and returns what they saw. Each call gets at most timeout. Calls
 // that the store says didn't happen are left out.
 func Workload(ctx context.Context, stores []dcs.Store, prefix string, timeout time.Duration) []porcupine.Operation {
 	var (
@@ -43,7 +47,7 @@ func Workload(ctx context.Context, stores []dcs.Store, prefix string, timeout ti
 		wg.Go(func() {
 			rng := rand.New(rand.NewSource(int64(id)))
 			seen := map[string]string{}
-			for n := 0; ctx.Err() == nil; n++ {
+			for n := 0; ctx.Err() == nil && n < maxCalls; n++ {
 				c := randomCall(rng, prefix, seen, fmt.Sprintf("%d-%d", id, n))
 				op := porcupine.Operation{ClientId: id, Input: c, Call: time.Since(began).Nanoseconds()}
 				out, err := do(ctx, stores[id%len(stores)], c, timeout)
