@@ -1,0 +1,191 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/events/journal"
+	"github.com/pgregent/regent/fsm"
+	"github.com/pgregent/regent/internal/mono"
+	"github.com/pgregent/regent/pgmgr"
+)
+
+// Options are what an agent is made of. All fields are needed.
+type Options struct {
+	Name    events.NodeName
+	Scope   string
+	Version string
+	// Settings turns the dynamic configuration, a JSON mapping or nil when there is
+	// none, into the machine's settings and PostgreSQL's configuration.
+	Settings func(dynamic []byte, patroniPresent bool) (events.Settings, pgmgr.Config, error)
+	Store    dcs.Store
+	Postgres *pgmgr.Manager
+	Keeper   *Keeper
+	// Journal is open, and is run by whoever opened it. Its snapshots come from the
+	// agent: see SnapshotSource.
+	Journal *journal.Journal
+	// DataDir is watched for the end of recovery.
+	DataDir string
+	Peers   *http.Client
+	// Resume is the state that the journal remembers; the zero State without one.
+	Resume fsm.State
+	// Snapshots is where the journal's snapshot callback finds the state.
+	Snapshots *SnapshotSource
+	Log       *slog.Logger
+}
+
+// Agent runs one member. New, then Run, once.
+type Agent struct {
+	opt     Options
+	log     *slog.Logger
+	machine *fsm.Machine
+	mail    *mailbox
+	lane    *lane
+	journal recorder
+	observe *observer
+	health  *storeHealth
+	work    sync.WaitGroup // executors under way
+
+	// state is owned by the loop in Run; published is its latest copy for readers.
+	state     fsm.State
+	published atomic.Pointer[fsm.State]
+	changed   atomic.Pointer[chan struct{}]
+
+	// timer is owned by the loop.
+	timer     *time.Timer
+	timerName string
+	timerAt   events.Instant
+	lastTurn  events.Instant
+
+	answers answers
+	exit    *fsm.Exit
+	said    string // last status logged
+	config  configWatch
+}
+
+// SnapshotSource gives the journal the state before the fact being appended. The
+// journal is opened before the agent exists, hence the indirection; it belongs to
+// the agent's loop.
+type SnapshotSource struct {
+	Binary string // hash of this program
+	state  *fsm.State
+}
+
+// Snapshot encodes the state; null before the agent runs.
+func (s *SnapshotSource) Snapshot() json.RawMessage {
+	if s.state == nil {
+		return nil
+	}
+	return snapshotOf(*s.state, s.Binary)
+}
+
+// ErrExit is wrapped by Run's error when the machine decided to end the agent with
+// a failure; its text is for the operator.
+var ErrExit = errors.New("the agent ended")
+
+// New returns an agent that has not started yet.
+func New(o Options) *Agent {
+	a := &Agent{
+		opt: o, log: o.Log, machine: fsm.New(), mail: newMailbox(), state: o.Resume,
+		answers: answers{waiting: map[string]chan Answer{}},
+	}
+	a.lane = newLane()
+	a.observe = newObserver(o.Postgres, a.mail, o.Log, func() bool { return a.Snapshot().Postgres.Promoted })
+	a.health = &storeHealth{mail: a.mail}
+	a.journal = recorder{j: o.Journal, boot: mono.BootID(), log: o.Log}
+	o.Snapshots.state = &a.state
+	ch := make(chan struct{})
+	a.changed.Store(&ch)
+	a.publish()
+	return a
+}
+
+// Snapshot returns the latest state. It must not be changed.
+func (a *Agent) Snapshot() *fsm.State { return a.published.Load() }
+
+// Changed returns a channel that is closed at the next change of the snapshot. Take
+// the channel first, then the snapshot.
+func (a *Agent) Changed() <-chan struct{} { return *a.changed.Load() }
+
+// Wait returns when until is true of a snapshot, or ctx ends.
+func (a *Agent) Wait(ctx context.Context, until func(*fsm.State) bool) error {
+	for {
+		ch := a.Changed()
+		if until(a.Snapshot()) {
+			return nil
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the agent: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// Submit hands an operator's request or a signal to the machine.
+func (a *Agent) Submit(ev events.Event) error { return a.mail.request(ev) }
+
+// Observe looks at PostgreSQL now, for the REST API.
+func (a *Agent) Observe(ctx context.Context) (events.PostgresState, error) {
+	return a.opt.Postgres.Observe(ctx)
+}
+
+// publish makes the loop's state visible.
+func (a *Agent) publish() {
+	s := a.state
+	a.published.Store(&s)
+	next := make(chan struct{})
+	close(*a.changed.Swap(&next))
+}
+
+// Answer is the end of an operator's request.
+type Answer struct {
+	OK   bool
+	Text string
+}
+
+// answers matches requests with the machine's responses.
+type answers struct {
+	mu      sync.Mutex
+	waiting map[string]chan Answer
+}
+
+// Ask submits a request and waits for the machine's response to its id.
+func (a *Agent) Ask(ctx context.Context, id string, ev events.Event) (Answer, error) {
+	ch := make(chan Answer, 1)
+	a.answers.mu.Lock()
+	a.answers.waiting[id] = ch
+	a.answers.mu.Unlock()
+	defer func() {
+		a.answers.mu.Lock()
+		delete(a.answers.waiting, id)
+		a.answers.mu.Unlock()
+	}()
+	if err := a.Submit(ev); err != nil {
+		return Answer{}, err
+	}
+	select {
+	case ans := <-ch:
+		return ans, nil
+	case <-ctx.Done():
+		return Answer{}, fmt.Errorf("wait for the answer to %s: %w", ev.Kind(), context.Cause(ctx))
+	}
+}
+
+func (r *answers) give(id string, ans Answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ch, ok := r.waiting[id]; ok {
+		ch <- ans
+		delete(r.waiting, id)
+	}
+}

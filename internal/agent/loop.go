@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/fsm"
+	"github.com/pgregent/regent/internal/mono"
+)
+
+// jumpLimit is how late a timer may fire before the loop concludes that it, or the
+// machine, stood still.
+const jumpLimit = 500 * time.Millisecond
+
+// Run drives the machine until it ends the agent, or ctx ends (which leaves
+// PostgreSQL as it is: the keeper's deadline stands). It returns after everything
+// it started has ended. The error wraps ErrExit when the machine wants a failure told.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var sensors sync.WaitGroup
+	for _, run := range []func(context.Context){
+		a.lane.run, a.observe.run, a.watchStore, a.watchKeeper, a.watchRecovery, a.watchJournal,
+	} {
+		sensors.Go(func() { run(ctx) })
+	}
+	err := a.loop(ctx)
+	stop()
+	a.work.Wait()
+	sensors.Wait()
+	return err
+}
+
+// loop is the only writer of the state.
+func (a *Agent) loop(ctx context.Context) error {
+	a.timer = time.NewTimer(time.Hour)
+	defer a.timer.Stop()
+	set, _, err := a.opt.Settings(nil, false)
+	if err != nil {
+		return fmt.Errorf("read the settings: %w", err)
+	}
+	a.step(ctx, events.AgentStarted{
+		Node: a.opt.Name, Scope: a.opt.Scope, Version: a.opt.Version, Boot: mono.BootID(), Settings: set,
+	})
+	a.lastTurn = mono.Now()
+	for a.exit == nil {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("run the agent: %w", context.Cause(ctx))
+		case <-a.mail.wake:
+			a.noticeJump(ctx)
+			for _, ev := range a.mail.take() {
+				a.step(ctx, ev)
+			}
+		case <-a.timer.C:
+			a.noticeJump(ctx)
+			a.fireTimer(ctx)
+		}
+		a.lastTurn = mono.Now()
+	}
+	if a.exit.Code != 0 {
+		return fmt.Errorf("%w: %s", ErrExit, a.exit.Text)
+	}
+	return nil
+}
+
+// noticeJump tells the machine when the loop stood still: its timer, which is
+// never further away than a heartbeat, ought to have fired long ago (S24).
+func (a *Agent) noticeJump(ctx context.Context) {
+	now := mono.Now()
+	if a.timerAt != 0 && now.Sub(a.timerAt) > jumpLimit {
+		a.step(ctx, events.TimeJumped{By: now.Sub(a.timerAt)})
+	}
+}
+
+// fireTimer delivers the deadline's event. Go's timers only wake: the clock that
+// goes on during a suspend decides whether the time has come (S9).
+func (a *Agent) fireTimer(ctx context.Context) {
+	now := mono.Now()
+	if a.timerAt == 0 {
+		return
+	}
+	if now.Before(a.timerAt) {
+		a.timer.Reset(a.timerAt.Sub(now))
+		return
+	}
+	a.timerAt = 0
+	a.step(ctx, fsm.TimerEvent(a.timerName))
+}
+
+// step journals a fact, steps the machine, journals the decision, and carries it
+// out; then again with Reconsider, until the machine is at rest (S22).
+func (a *Agent) step(ctx context.Context, ev events.Event) {
+	for a.exit == nil {
+		entry := events.Entry{At: mono.Now(), Wall: time.Now().UnixNano(), Event: ev}
+		entry.Seq = a.journal.fact(a.state.Seq, entry.At, entry.Wall, ev)
+		before := a.state
+		next, d := a.machine.Step(a.state, entry)
+		a.state = next
+		a.journal.decision(entry, a.state, d)
+		a.publish()
+		a.tell(before, d)
+		for _, o := range d.Actions {
+			a.carryOut(ctx, o)
+		}
+		if !d.Fired() {
+			return
+		}
+		ev = events.Reconsider{}
+	}
+}
+
+// tell logs a transition with its reason, and a status line when it changed. The
+// words are the journal's.
+func (a *Agent) tell(before fsm.State, d fsm.Decision) {
+	for _, v := range fsm.Violations(before, a.state, d) {
+		a.log.Error("invariant violated, please report", "seq", d.Seq, "err", v)
+	}
+	switch {
+	case d.Fired():
+		a.log.Info(d.Status, "phase", string(d.To), "trigger", string(d.Trigger), "reason", d.Reason.Text, "seq", d.Seq)
+	case d.Event == events.KindTick || d.Status != a.said:
+		level := slog.LevelInfo
+		if d.Status == a.said && a.state.Settings.LoopWait < 5*time.Second {
+			level = slog.LevelDebug // a fast heartbeat repeats itself too often to be read
+		}
+		a.log.Log(context.Background(), level, d.Status, "phase", string(d.To), "reason", d.Reason.Text, "seq", d.Seq)
+	}
+	a.said = d.Status
+}
+
+// carryOut starts an action. It never blocks: what takes time runs beside the loop.
+func (a *Agent) carryOut(ctx context.Context, o fsm.Ordered) {
+	switch act := o.Action.(type) {
+	case fsm.SetTimer:
+		a.timerName, a.timerAt = act.Name, act.At
+		a.timer.Reset(max(act.At.Sub(mono.Now()), 0))
+	case fsm.ObservePostgres:
+		a.observe.kick()
+	case fsm.Cancel:
+		a.lane.cancel(act.ID)
+	case fsm.Respond:
+		a.answers.give(act.ID, Answer{OK: act.OK, Text: act.Text})
+	case fsm.Exit:
+		a.exit = &act
+	default:
+		if fsm.Operation(o.Action) {
+			a.lane.enqueue(o.ID, func(ctx context.Context) { a.operate(ctx, o) })
+			return
+		}
+		a.work.Go(func() { a.execute(ctx, o) })
+	}
+}
+
+// finished reports an outcome.
+func (a *Agent) finished(o fsm.Ordered, class events.Class, err error, r events.Result) {
+	ev := events.ActionFinished{ID: o.ID, Action: o.Action.Kind(), Class: class, Result: r}
+	if err != nil {
+		ev.Why = err.Error()
+	}
+	a.mail.put(ev)
+}
+
+// bounded gives an action its context: at most d, and not beyond the belief that
+// the action needs.
+func bounded(ctx context.Context, o fsm.Ordered, d time.Duration) (context.Context, context.CancelFunc) {
+	if o.Until != 0 {
+		d = min(d, o.Until.Sub(mono.Now()))
+	}
+	return context.WithTimeout(ctx, max(d, 0))
+}

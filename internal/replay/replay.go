@@ -1,0 +1,206 @@
+// Package replay reads a journal back through the machine: to rebuild an agent's
+// state at its start, and to prove that every journaled decision is what the
+// machine decides today from the same facts.
+package replay
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/events/journal"
+	"github.com/pgregent/regent/fsm"
+)
+
+// KindDecision is the kind of the derived records.
+const KindDecision = "decision"
+
+// Snapshot is the payload of a journal's snapshot record (S20).
+type Snapshot struct {
+	Schema int       `json:"schema"`
+	Table  string    `json:"table"`  // hash of the transition table and schemas
+	Binary string    `json:"binary"` // hash of the program that wrote it
+	State  fsm.State `json:"state"`
+}
+
+// BinaryHash identifies the running program.
+func BinaryHash() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find the running program: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("hash the running program: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("hash the running program: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+}
+
+// Entry decodes a fact's record.
+func Entry(r journal.Record) (events.Entry, error) {
+	ev, err := events.Unmarshal(events.Kind(r.Kind), r.Payload)
+	if err != nil {
+		return events.Entry{}, fmt.Errorf("record %d: %w", r.Seq, err)
+	}
+	return events.Entry{Seq: r.Seq, At: r.At, Wall: r.Wall, Event: ev}, nil
+}
+
+// Resume rebuilds the state from what a journal remembers: the snapshot, and the
+// facts after it. Whatever can't be used (another schema, an unknown event) ends
+// the rebuilding there; an empty state is always a legal and safe start (S19).
+func Resume(r journal.Recovered) fsm.State {
+	if r.Snapshot == nil {
+		return fsm.State{}
+	}
+	var snap Snapshot
+	if err := json.Unmarshal(r.Snapshot.Payload, &snap); err != nil || snap.Schema != fsm.StateSchema {
+		return fsm.State{}
+	}
+	state, machine := snap.State, fsm.New()
+	for _, rec := range r.Records {
+		if rec.Derived {
+			continue
+		}
+		entry, err := Entry(rec)
+		if err != nil {
+			break
+		}
+		state, _ = machine.Step(state, entry)
+	}
+	return state
+}
+
+// Report is the result of a Check.
+type Report struct {
+	Facts     int // events stepped
+	Compared  int // decisions recomputed and found equal
+	Epochs    int
+	Gaps      int
+	Uncounted int // decisions of another program or table, which are not compared
+	LastSeq   uint64
+}
+
+// ErrDiffers: a journaled decision is not what the machine decides from the same facts.
+var ErrDiffers = errors.New("the replay differs from the journal")
+
+// Check recomputes every decision of the journal in dir and stops at the first that
+// differs. Decisions are compared within one table hash only (S20); any says to
+// compare those of other programs with the same table too.
+func Check(dir string) (Report, error) {
+	c := checker{machine: fsm.New(), table: fsm.TableHash()}
+	for e, err := range journal.Read(dir) {
+		if err != nil {
+			var damage *journal.Damage
+			if errors.As(err, &damage) {
+				c.usable = false
+				continue
+			}
+			return c.report, fmt.Errorf("read journal %s: %w", dir, err)
+		}
+		if err := c.take(e.Record); err != nil {
+			return c.report, fmt.Errorf("record %d: %w", e.Seq, err)
+		}
+	}
+	return c.report, nil
+}
+
+type checker struct {
+	machine  *fsm.Machine
+	table    string
+	state    fsm.State
+	usable   bool // the state is known
+	compare  bool // the journal was written under the same table
+	epoch    uint64
+	decision fsm.Decision
+	report   Report
+}
+
+func (c *checker) take(r journal.Record) error {
+	if r.Epoch != c.epoch {
+		c.epoch, c.usable = r.Epoch, false
+		c.report.Epochs++
+	}
+	switch {
+	case r.Kind == journal.KindGap:
+		c.usable = false
+		c.report.Gaps++
+	case r.Kind == journal.KindSnapshot:
+		return c.snapshot(r)
+	case r.Derived:
+		return c.derived(r)
+	default:
+		return c.fact(r)
+	}
+	return nil
+}
+
+// snapshot begins anew, or, in the middle of an epoch, is compared with the state.
+func (c *checker) snapshot(r journal.Record) error {
+	var snap Snapshot
+	if err := json.Unmarshal(r.Payload, &snap); err != nil || snap.Schema != fsm.StateSchema {
+		c.usable = false // another schema: the facts that follow can't be stepped from it
+		return nil
+	}
+	c.compare = snap.Table == c.table
+	if c.usable && c.compare {
+		mine, err := json.Marshal(c.state)
+		if err != nil {
+			return fmt.Errorf("encode state: %w", err)
+		}
+		theirs, err := json.Marshal(snap.State)
+		if err != nil {
+			return fmt.Errorf("encode state: %w", err)
+		}
+		if string(mine) != string(theirs) {
+			return fmt.Errorf("%w: the state at the snapshot is another", ErrDiffers)
+		}
+	}
+	c.state, c.usable = snap.State, true
+	return nil
+}
+
+func (c *checker) fact(r journal.Record) error {
+	c.report.LastSeq = r.Seq
+	if !c.usable {
+		return nil
+	}
+	entry, err := Entry(r)
+	if err != nil {
+		c.usable = false // an event of a newer program
+		return nil
+	}
+	c.state, c.decision = c.machine.Step(c.state, entry)
+	c.report.Facts++
+	return nil
+}
+
+func (c *checker) derived(r journal.Record) error {
+	c.report.LastSeq = r.Seq
+	if !c.usable || !c.compare {
+		c.report.Uncounted++
+		return nil
+	}
+	var journaled fsm.Derived
+	if err := json.Unmarshal(r.Payload, &journaled); err != nil {
+		return fmt.Errorf("decode decision: %w", err)
+	}
+	mine, err := fsm.Derive(c.state, c.decision)
+	if err != nil {
+		return err
+	}
+	if diff := mine.Differ(journaled); diff != "" {
+		return fmt.Errorf("%w: %s", ErrDiffers, diff)
+	}
+	c.report.Compared++
+	return nil
+}
