@@ -178,3 +178,6 @@ func secondaryStatus(s *State) string {
 	}
 	return fmt.Sprintf("no action. I am (%s)", s.Self)
 }
+
+// Upstream is upstream for readers outside the machine.
+func (s *State) Upstream() *events.Upstream { return s.upstream() }

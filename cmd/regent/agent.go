@@ -1,0 +1,329 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/embedded"
+	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/events/journal"
+	"github.com/pgregent/regent/fsm"
+	"github.com/pgregent/regent/internal/agent"
+	"github.com/pgregent/regent/internal/config"
+	"github.com/pgregent/regent/internal/logging"
+	"github.com/pgregent/regent/internal/mono"
+	"github.com/pgregent/regent/internal/replay"
+	"github.com/pgregent/regent/pgmgr"
+	"github.com/pgregent/regent/pgmgr/keeper"
+)
+
+func agentCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "agent CONFIG",
+		Short: "Run the agent of one PostgreSQL",
+		Long: "Run the agent of one PostgreSQL, in the foreground. CONFIG is a patroni.yml, or a folder of *.yml files.\n" +
+			"SIGTERM and SIGINT stop PostgreSQL, handing the leadership over first; SIGHUP reloads CONFIG.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := ""
+			if len(args) == 1 {
+				path = args[0]
+			}
+			return runAgent(cmd.Context(), path)
+		},
+	}
+}
+
+// daemon is the agent's process: what it is made of, in the order in which it is
+// made; close undoes it in reverse.
+type daemon struct {
+	path    string
+	environ []string
+	log     *slog.Logger
+
+	mu    sync.Mutex
+	local *config.Config // replaced by a reload
+
+	lock    *agent.Lock
+	journal *journal.Journal
+	resume  fsm.State
+	source  *agent.SnapshotSource
+	store   dcs.Store
+	keeper  *agent.Keeper
+	pg      *pgmgr.Manager
+}
+
+func runAgent(ctx context.Context, path string) error {
+	d := &daemon{path: path, environ: os.Environ()}
+	if err := d.configure(); err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	err := d.assemble(ctx)
+	if err == nil {
+		err = d.run(ctx, signals)
+	}
+	return errors.Join(err, d.close())
+}
+
+// configure reads and judges the file; nothing has been touched when it fails.
+func (d *daemon) configure() error {
+	local, err := config.Load(d.path, d.environ)
+	if err != nil {
+		return err
+	}
+	problems := config.Validate(local, builtIn())
+	if err := config.Errors(problems); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		return errors.New("the agent must not run as root, because PostgreSQL refuses to: run it as the user that owns " +
+			"the data directory, for example: su postgres -c 'regent agent " + d.path + "'")
+	}
+	d.local = local
+	d.log = logging.New(os.Stderr, local.Log.Level, local.Log.JSON)
+	for _, line := range config.StartLines(problems) {
+		d.log.Warn(line)
+	}
+	return nil
+}
+
+// builtIn says which stores this build has.
+func builtIn() config.Support { return config.Support{Stores: []string{"raft"}} }
+
+// assemble makes everything that can be made without waiting.
+func (d *daemon) assemble(ctx context.Context) error {
+	c := d.local
+	if err := os.MkdirAll(c.Regent.RunDir, 0o700); err != nil {
+		return fmt.Errorf("make regent.run_dir: %w", err)
+	}
+	var err error
+	if d.lock, err = agent.LockDataDir(c.Postgres.DataDir, string(c.Name)); err != nil {
+		return err
+	}
+	if err := d.openJournal(); err != nil {
+		return err
+	}
+	bin, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the running program: %w", err)
+	}
+	keeperBin, err := keeper.FindBinary(bin)
+	if err != nil {
+		return err
+	}
+	d.keeper = agent.NewKeeper(keeper.LaunchConfig{
+		Binary: keeperBin, RunDir: c.Regent.RunDir, DataDir: c.Postgres.DataDir,
+		LogFile: filepath.Join(c.Regent.RunDir, "keeper.log"),
+	}, d.log)
+	_, pgc, problems, err := agent.Translate(c, nil, false)
+	if err != nil {
+		return err
+	}
+	for _, p := range problems {
+		d.log.Warn(p.String())
+	}
+	if d.pg, err = pgmgr.New(pgc, d.keeper, d.log); err != nil {
+		return err
+	}
+	return d.openStore(ctx)
+}
+
+func (d *daemon) openJournal() error {
+	hash, err := replay.BinaryHash()
+	if err != nil {
+		return err
+	}
+	d.source = &agent.SnapshotSource{Binary: hash}
+	c := d.local.Regent
+	j, found, err := journal.Open(c.JournalDir, journal.Options{
+		MaxSize: c.JournalMaxSize, Snapshot: d.source.Snapshot, Logger: d.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open regent.journal.dir: %w", err)
+	}
+	d.journal, d.resume = j, replay.Resume(found)
+	return nil
+}
+
+func (d *daemon) openStore(ctx context.Context) error {
+	r := d.local.Raft
+	partners := make([]string, len(r.PartnerAddrs))
+	for i, a := range r.PartnerAddrs {
+		partners[i] = a.String()
+	}
+	if !r.Password.IsSet() || r.Password.Reveal() == "" {
+		d.log.Warn("raft.password is not set: the raft port speaks plain text, and anybody who reaches it is trusted")
+	}
+	store, err := embedded.Open(ctx, embedded.Config{
+		Name: d.local.Name, Cluster: dcs.BasePath(d.local.Namespace, d.local.Scope),
+		SelfAddr: r.SelfAddr.String(), BindAddr: r.BindAddr.String(), PartnerAddrs: partners,
+		DataDir: r.DataDir, Secret: r.Password.Reveal(), Logger: d.log,
+		Timings: embedded.Timings{Heartbeat: r.HeartbeatTimeout, Election: r.ElectionTimeout, LeaderLease: r.LeaderLeaseTimeout},
+	})
+	if err != nil {
+		return fmt.Errorf("open the embedded store: %w", err)
+	}
+	d.store = store
+	return nil
+}
+
+// settings is what the agent asks for whenever the shared configuration changed.
+func (d *daemon) settings(dynamic []byte, patroni bool) (events.Settings, pgmgr.Config, error) {
+	d.mu.Lock()
+	local := d.local
+	d.mu.Unlock()
+	set, pgc, problems, err := agent.Translate(local, dynamic, patroni)
+	for _, p := range problems {
+		d.log.Warn(p.String())
+	}
+	return set, pgc, err
+}
+
+// run runs the parts until the agent ends, in the order of ARCHITECTURE's table.
+func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
+	peers := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, // members close after each reply
+		// Members' certificates are not verified between agents, as in Patroni: what
+		// is asked is public, and what decides is the store.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
+	}}
+	a := agent.New(agent.Options{
+		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,
+		Store: d.store, Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
+		Peers: peers, Resume: d.resume, Snapshots: d.source, Log: d.log,
+	})
+	if err := d.refuseDuplicate(ctx, peers); err != nil {
+		return err
+	}
+	server, err := d.listen(a)
+	if err != nil {
+		return err
+	}
+	var parts sync.WaitGroup
+	partsCtx, stopParts := context.WithCancel(ctx)
+	defer parts.Wait()
+	defer stopParts()
+	parts.Go(func() {
+		if err := d.journal.Run(partsCtx); err != nil {
+			d.log.Error("the journal ended", "err", err)
+		}
+	})
+	apiCtx, stopAPI := context.WithCancel(partsCtx)
+	defer stopAPI()
+	parts.Go(func() {
+		if err := server.Run(apiCtx); err != nil {
+			d.log.Error("the REST API ended", "err", err)
+		}
+	})
+	parts.Go(func() { d.obey(partsCtx, a, signals, stopAPI) })
+	d.log.Info("agent started", "node", string(d.local.Name), "cluster", d.local.Scope, "version", version)
+	return a.Run(ctx)
+}
+
+// obey turns signals into requests. The REST API goes first, so that load balancers
+// look elsewhere before PostgreSQL stops.
+func (d *daemon) obey(ctx context.Context, a *agent.Agent, signals <-chan os.Signal, stopAPI func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				d.reload(a)
+				continue
+			}
+			stopAPI()
+			if err := a.Submit(events.ShutdownRequested{By: sig.String()}); err != nil {
+				d.log.Error("the signal could not be obeyed", "err", err)
+			}
+		}
+	}
+}
+
+// reload reads the file again; one that can't be used leaves the settings in force.
+func (d *daemon) reload(a *agent.Agent) {
+	local, err := config.Load(d.path, d.environ)
+	if err == nil {
+		problems := config.Validate(local, builtIn())
+		for _, line := range config.StartLines(problems) {
+			d.log.Warn(line)
+		}
+		err = config.Errors(problems)
+	}
+	if err != nil {
+		d.log.Error("the configuration can't be reloaded; the one in force stays", "err", err)
+		return
+	}
+	d.mu.Lock()
+	d.local = local
+	d.mu.Unlock()
+	a.Reload()
+}
+
+// refuseDuplicate refuses to start beside a living agent of the same name: any
+// answer at the address that its member key gives is one.
+func (d *daemon) refuseDuplicate(ctx context.Context, peers *http.Client) error {
+	look, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	v, err := d.store.View(look, dcs.Local)
+	if err != nil {
+		return nil // nobody to ask: the store isn't there yet, and keeps the keys apart
+	}
+	m, ok := dcs.Decode(v).Member(d.local.Name)
+	if !ok || m.APIURL == "" {
+		return nil
+	}
+	req, err := http.NewRequestWithContext(look, http.MethodGet, livenessURL(m.APIURL), nil)
+	if err != nil {
+		return nil
+	}
+	resp, err := peers.Do(req)
+	if err != nil {
+		return nil // not reachable: that is our own former self
+	}
+	_ = resp.Body.Close()
+	return fmt.Errorf("Can't start; there is already a node named '%s' running (it answers at %s): "+
+		"give this member another name, or stop the other agent", d.local.Name, m.APIURL)
+}
+
+func livenessURL(api string) string {
+	return api[:len(api)-len(filepath.Base(api))] + "liveness"
+}
+
+// close frees what assemble made. The keeper ends if its PostgreSQL is down.
+func (d *daemon) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var errs []error
+	if d.store != nil {
+		errs = append(errs, d.store.Close())
+	}
+	if d.keeper != nil {
+		if err := d.keeper.Shutdown(ctx); err != nil && !errors.Is(err, keeper.ErrRefused) && !errors.Is(err, keeper.ErrUnavailable) {
+			errs = append(errs, err)
+		}
+		errs = append(errs, d.keeper.Close())
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Release())
+	}
+	return errors.Join(errs...)
+}
+
+var _ = mono.Now
