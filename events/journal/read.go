@@ -37,36 +37,66 @@ func Read(dir string) iter.Seq2[Entry, error] {
 // record seq: enough to rebuild the state at seq.
 func ReadFrom(dir string, seq uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		files, err := listSegments(dir)
-		if err != nil {
-			yield(Entry{}, err)
-			return
-		}
-		for i := startSegment(files, seq); i < len(files); i++ {
-			s, err := scanSegment(files[i].path)
-			if err != nil {
-				if errors.Is(err, fs.ErrNotExist) {
-					continue // deleted by rotation meanwhile
-				}
-				if !yield(Entry{}, err) {
-					return
-				}
-				continue
-			}
+		stopped := errors.New("the reader stopped")
+		err := walk(dir, seq, func(f segmentFile, s scan, w where) error {
 			for _, e := range s.records {
 				if !yield(e, nil) {
-					return
+					return stopped
 				}
 			}
-			newest := i == len(files)-1
-			if s.err == nil || newest && !s.more {
-				continue
+			if s.err == nil || w.newest && !s.more {
+				return nil
 			}
-			if !yield(Entry{}, &Damage{Segment: files[i].number, Offset: s.good, Cause: s.err}) {
-				return
+			if !yield(Entry{}, &Damage{Segment: f.number, Offset: s.good, Cause: s.err}) {
+				return stopped
 			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, stopped) {
+			yield(Entry{}, err)
 		}
 	}
+}
+
+// where tells a visitor of walk about a segment's place.
+type where struct {
+	newest bool
+	// jumped: segments between the one before and this one were deleted by rotation
+	// while they were about to be read.
+	jumped bool
+}
+
+// walk visits the segments in order, from the one that ReadFrom describes. A writer may
+// rotate away what was listed a moment ago; then it goes on with what is there.
+func walk(dir string, seq uint64, visit func(segmentFile, scan, where) error) error {
+	files, err := listSegments(dir)
+	if err != nil {
+		return err
+	}
+	w := where{}
+	for i := startSegment(files, seq); i < len(files); {
+		s, err := scanSegment(files[i].path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			gone := files[i].number
+			if files, err = listSegments(dir); err != nil {
+				return err
+			}
+			for i = 0; i < len(files) && files[i].number <= gone; i++ {
+			}
+			w.jumped = true
+			continue
+		case err != nil:
+			s = scan{number: files[i].number, err: err, more: true}
+		}
+		w.newest = i == len(files)-1
+		if err := visit(files[i], s, w); err != nil {
+			return err
+		}
+		w.jumped = false
+		i++
+	}
+	return nil
 }
 
 // startSegment finds the newest segment that begins at or before record seq.
@@ -85,29 +115,17 @@ func startSegment(files []segmentFile, seq uint64) int {
 
 // Tail returns the last n records of facts and decisions, oldest first.
 func Tail(dir string, n int) ([]Entry, error) {
-	files, err := listSegments(dir)
-	if err != nil {
-		return nil, err
-	}
 	var out []Entry
-	for i := len(files) - 1; i >= 0 && len(out) < n; i-- {
-		s, err := scanSegment(files[i].path)
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			return nil, err
-		}
-		var found []Entry
+	err := walk(dir, 0, func(_ segmentFile, s scan, _ where) error {
 		for _, e := range s.records {
 			if e.Kind != KindSnapshot && e.Kind != KindGap {
-				found = append(found, e)
+				out = append(out, e)
 			}
 		}
-		found = found[max(0, len(found)-(n-len(out))):]
-		out = append(found, out...)
-	}
-	return out, nil
+		out = append([]Entry(nil), out[max(0, len(out)-n):]...)
+		return nil
+	})
+	return out, err
 }
 
 // SegmentReport is what Verify found in one segment.
@@ -143,22 +161,9 @@ func (r Report) OK() bool { return len(r.Problems) == 0 }
 
 // Verify reads a whole journal and checks checksums, numbering, epochs and snapshots.
 func Verify(dir string) (Report, error) {
-	files, err := listSegments(dir)
-	if err != nil {
-		return Report{}, err
-	}
 	v := verifier{}
-	for i, f := range files {
-		s, err := scanSegment(f.path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return v.report, err
-		}
-		v.segment(f, s, i == len(files)-1)
-	}
-	return v.report, nil
+	err := walk(dir, 0, v.segment)
+	return v.report, err
 }
 
 type verifier struct {
@@ -172,11 +177,14 @@ func (v *verifier) problem(s SegmentReport, format string, args ...any) {
 	v.report.Problems = append(v.report.Problems, s.Name+": "+fmt.Sprintf(format, args...))
 }
 
-func (v *verifier) segment(f segmentFile, s scan, newest bool) {
+func (v *verifier) segment(f segmentFile, s scan, w where) error {
+	if w.jumped {
+		v.known = false
+	}
 	r := SegmentReport{Name: filepath.Base(f.path), Number: f.number, Epoch: s.epoch, Records: len(s.records), Bytes: s.size}
 	switch {
 	case s.err == nil:
-	case newest && !s.more && (s.good > 0 || s.size < headerSize):
+	case w.newest && !s.more && (s.good > 0 || s.size < headerSize):
 		r.Problem, r.Offset = "torn end, or being written", s.good
 	default:
 		r.Problem, r.Offset = s.err.Error(), s.good
@@ -192,6 +200,7 @@ func (v *verifier) segment(f segmentFile, s scan, newest bool) {
 		r.FirstSeq, r.LastSeq = s.records[0].Seq, s.records[n-1].Seq
 	}
 	v.report.Segments = append(v.report.Segments, r)
+	return nil
 }
 
 func (v *verifier) record(s SegmentReport, index int, e Entry) {
