@@ -82,6 +82,10 @@ func (g *guard) disarm() error {
 	return nil
 }
 
+// promoteFile is what PostgreSQL looks for when it gets SIGUSR1 (12 to 18; unlike
+// standby.signal it has no suffix).
+const promoteFile = "promote"
+
 // promote arms, then makes PostgreSQL leave recovery the way pg_ctl does: a file
 // and SIGUSR1. It writes a file, so nothing may wait for it.
 func (g *guard) promote(gr keeper.Grant) error {
@@ -91,14 +95,14 @@ func (g *guard) promote(gr keeper.Grant) error {
 	if err := g.armForPromotion(gr); err != nil {
 		return err
 	}
-	signalFile := filepath.Join(g.dataDir, "promote.signal")
+	signalFile := filepath.Join(g.dataDir, promoteFile)
 	if err := os.WriteFile(signalFile, nil, 0o600); err != nil {
-		return refuse("write promote.signal (the server is armed now): %v", err)
+		return refuse("write %s (the server is armed now): %v", signalFile, err)
 	}
 	err := g.signalPromotion()
 	if err != nil {
 		if rmErr := os.Remove(signalFile); rmErr != nil && !os.IsNotExist(rmErr) {
-			return refuse("%v; and promote.signal is left behind: %v", err, rmErr)
+			return refuse("%v; and %s is left behind: %v", err, signalFile, rmErr)
 		}
 	}
 	return err

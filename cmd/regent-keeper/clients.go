@@ -23,42 +23,39 @@ func (c clients) String() string {
 	return fmt.Sprintf("client backends remain: %v", c.pids)
 }
 
-// scanPatience is how much longer than its settling time a scan may take.
-const scanPatience = 25 * time.Millisecond
-
 // clientsRemain looks which client backends are there and still there after
-// settling. It answers within that time plus scanPatience, whatever hangs: reading
-// a title can block for ever on a process that hangs with its memory locked, and
-// then the answer is that clients remain.
-func (g *guard) clientsRemain(settling time.Duration) clients {
+// settling. It answers within limit, whatever hangs: reading a title can block for
+// ever on a process that hangs with its memory locked, and then the answer is that
+// clients remain. begun is when the fence asked the postmaster to stop.
+func (g *guard) clientsRemain(begun events.Instant, limit time.Duration) clients {
 	answer := make(chan clients, 1)
 	g.scans.Add(1)
 	go func() {
 		defer g.scans.Done()
-		answer <- g.settledClients(settling)
+		answer <- g.settledClients(begun)
 	}()
-	limit := time.NewTimer(settling + scanPatience)
-	defer limit.Stop()
+	late := time.NewTimer(limit)
+	defer late.Stop()
 	select {
 	case c := <-answer:
 		return c
-	case <-limit.C:
+	case <-late.C:
 		return clients{unknown: "the processes can't be read in time"}
 	}
 }
 
-// settledClients looks again until settling has passed or nobody is left.
-func (g *guard) settledClients(settling time.Duration) clients {
+// settledClients looks again until settle has passed or nobody is left.
+func (g *guard) settledClients(begun events.Instant) clients {
 	const again = 2 * time.Millisecond
-	seen, err := g.clientBackends()
+	seen, err := g.clientBackends(begun)
 	if err != nil {
 		return clients{unknown: err.Error()}
 	}
 	tick := time.NewTicker(again)
 	defer tick.Stop()
-	for began := time.Now(); len(seen) > 0 && time.Since(began) < settling; {
+	for began := time.Now(); len(seen) > 0 && time.Since(began) < settle; {
 		<-tick.C
-		now, err := g.clientBackends()
+		now, err := g.clientBackends(begun)
 		if err != nil {
 			return clients{unknown: err.Error()}
 		}
@@ -75,9 +72,13 @@ func (g *guard) settledClients(settling time.Duration) clients {
 	return c
 }
 
+// turnedAwayAfter is how long after the postmaster was asked to stop a process must
+// have been forked to be surely one that only turns a connection away.
+const turnedAwayAfter = 20 * time.Millisecond
+
 // clientBackends lists the processes that may acknowledge a client's commit, with
 // their start times.
-func (g *guard) clientBackends() (map[int]events.Instant, error) {
+func (g *guard) clientBackends(begun events.Instant) (map[int]events.Instant, error) {
 	members, err := g.members()
 	if err != nil {
 		return nil, err
@@ -90,7 +91,15 @@ func (g *guard) clientBackends() (map[int]events.Instant, error) {
 		if exe := link(p.pid, "exe"); exe != "" && !isPostgres(exe) {
 			continue
 		}
-		if !servesNoClient(title(p.pid)) {
+		name := title(p.pid)
+		// A postmaster that shuts down forks one process per connection attempt,
+		// only to say so. It ends without ever getting a title; a session gets its
+		// title before it is authenticated. Clients that keep knocking must not
+		// turn every shutdown checkpoint into a crash.
+		if !titled(name) && !p.started.Before(begun.Add(turnedAwayAfter)) {
+			continue
+		}
+		if !servesNoClient(name) {
 			found[p.pid] = p.started
 		}
 	}

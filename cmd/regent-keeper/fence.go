@@ -34,10 +34,13 @@ const (
 	watchWide  = time.Second
 )
 
-// settle is how long a process must be seen to count as a client backend:
-// PostgreSQL forks one for each connection that it turns away during its shutdown,
-// and those are gone in a millisecond.
-const settle = 10 * time.Millisecond
+// settle is how long a process must be seen to count as a client backend: one that
+// is on its way out is none. A scan may take scanPatience longer, or a sixteenth of
+// the budget.
+const (
+	settle       = 10 * time.Millisecond
+	scanPatience = 25 * time.Millisecond
+)
 
 func (f *fence) quitAt() events.Instant { return f.deadline.Add(-f.budget / 2) }
 func (f *fence) killAt() events.Instant { return f.deadline.Add(-f.budget / 4) }
@@ -128,7 +131,7 @@ func (g *guard) fenceStep(now events.Instant) {
 	if skip {
 		return // the killer ends what is ending, and it needs no timer
 	}
-	remain := g.clientsRemain(settle)
+	remain := g.clientsRemain(f.begun, settle+max(scanPatience, f.budget/16))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.fence != f || g.phase != running {

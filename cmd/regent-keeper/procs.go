@@ -84,10 +84,15 @@ func descendants(procs []process, of ...int) []process {
 
 // standsIn reports whether a PostgreSQL process has dir as its working directory,
 // as every process of a server has (safety rule S1). An administrator's shell in
-// the data directory is no PostgreSQL process. Both links are read without
-// touching the file system they point into.
+// the data directory is no PostgreSQL process. A process that is ending loses its
+// program before its sockets and its directory, and counts until it has lost all.
+// Both links are read without touching the file system they point into.
 func standsIn(pid int, dir string) bool {
-	return link(pid, "cwd") == dir && isPostgres(link(pid, "exe"))
+	if link(pid, "cwd") != dir {
+		return false
+	}
+	exe := link(pid, "exe")
+	return exe == "" || isPostgres(exe)
 }
 
 // isPostgres knows the server's program by its name.

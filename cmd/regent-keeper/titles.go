@@ -17,10 +17,10 @@ import "strings"
 // it then never changes (a walsender remains without "streaming", and counts as
 // serving a client).
 func servesNoClient(title string) bool {
-	rest, ok := strings.CutPrefix(title, "postgres: ")
-	if !ok {
+	if !titled(title) {
 		return false
 	}
+	rest := strings.TrimPrefix(title, titlePrefix)
 	for {
 		if isBackgroundKind(rest) {
 			return true
@@ -34,11 +34,18 @@ func servesNoClient(title string) bool {
 	}
 }
 
+// titlePrefix begins every title that PostgreSQL writes; without it, a process still
+// shows its postmaster's command line.
+const titlePrefix = "postgres: "
+
+func titled(title string) bool { return strings.HasPrefix(title, titlePrefix) }
+
 // isBackgroundKind knows the kinds of PostgreSQL 12 to 18.
 func isBackgroundKind(kind string) bool {
 	switch kind {
 	case "checkpointer", "background writer", "walwriter", "logger", "stats collector", "archiver", "startup",
-		"walreceiver", "autovacuum launcher", "logical replication launcher", "walsummarizer", "slotsync worker":
+		"walreceiver", "autovacuum launcher", "logical replication launcher", "walsummarizer", "slotsync worker",
+		"dead-end client backend":
 		return true
 	}
 	first, rest, _ := strings.Cut(kind, " ")

@@ -25,13 +25,13 @@ const (
 // templateConf is appended to the postgresql.conf of every DataDir. Nothing here
 // weakens what is acknowledged when: only the disk is left out. Dynamic shared
 // memory lies in the data directory, so that a killed server leaves none behind
-// in /dev/shm.
+// in /dev/shm. max_connections stays as initdb has it: a standby refuses to start with
+// fewer than the control file names.
 const templateConf = `
 fsync = off
 full_page_writes = off
 listen_addresses = ''
 shared_buffers = 16MB
-max_connections = 50
 dynamic_shared_memory_type = mmap
 log_line_prefix = '%m [%p] '
 `
