@@ -97,7 +97,7 @@ func (m *Manager) basebackup(ctx context.Context, cfg Config, up events.Upstream
 // the running server uses. Call remove when the tool has ended.
 func (m *Manager) toolPassFile(verb string, up events.Upstream, who Credentials) (path string, remove func(), err error) {
 	if who.Password == "" {
-		return os.DevNull, func() {}, nil
+		return "", func() {}, nil
 	}
 	path = filepath.Join(m.config().RunDir, "pgpass."+verb)
 	if _, err := writeFile(path, []byte(passLines(up, who)), 0o600); err != nil {

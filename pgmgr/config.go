@@ -97,7 +97,7 @@ var (
 	forbiddenInitDB     = []string{"pgdata", "nosync", "no-sync", "pwfile", "sync-only", "version", "help", "username"}
 	forbiddenBasebackup = []string{
 		"pgdata", "format", "wal-method", "xlog-method", "gzip", "version", "help", "dbname", "host", "port",
-		"username", "password", "no-sync", "write-recovery-conf",
+		"username", "password", "write-recovery-conf",
 	}
 	forbiddenRewind = []string{
 		"target-pgdata", "source-pgdata", "source-server", "write-recovery-conf", "dry-run",

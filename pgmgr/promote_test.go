@@ -1,0 +1,169 @@
+package pgmgr
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/internal/mono"
+	"github.com/pgregent/regent/pgmgr/keeper"
+)
+
+// promoteAfterKill kills the primary and promotes the replica at once, and returns
+// how long the promotion took.
+func promoteAfterKill(t *testing.T, a, b *node) time.Duration {
+	t.Helper()
+	a.insert(100)
+	b.awaitReplayed(a)
+	a.kill()
+	began := time.Now()
+	tl, err := b.Promote(b.ctx(), *longGrant())
+	took := time.Since(began)
+	b.must("promote", err)
+	t.Logf("promotion right after the upstream's SIGKILL took %s", took.Round(time.Millisecond))
+	if tl != 2 {
+		t.Errorf("timeline %d after the promotion, want 2", tl)
+	}
+	b.sql("INSERT INTO t VALUES (1)")
+	return took
+}
+
+func TestPromotionRightAfterTheUpstreamsDeathIsFast(t *testing.T) {
+	a := newNode(t, "a").startPrimary()
+	b := replicaOf(t, "b", a)
+	if took := promoteAfterKill(t, a, b); took > 500*time.Millisecond {
+		t.Errorf("promotion took %s", took)
+	}
+	st := b.observe()
+	if st.InRecovery || st.Timeline != 2 || !st.Ready {
+		t.Errorf("observed after the promotion: %+v", st)
+	}
+	ks, err := b.k.Status(b.ctx())
+	b.must("ask the keeper", err)
+	if ks.Armed == nil {
+		t.Error("the promoted server isn't armed")
+	}
+}
+
+func TestPromotionAvoidsTheTrapOfALongRetryInterval(t *testing.T) {
+	a := newNode(t, "a").startPrimary()
+	b := emptyNode(t, "b")
+	b.param("wal_retrieve_retry_interval", "5s")
+	b.must("clone", b.Clone(b.ctx(), a.upstream(), CloneOptions{}))
+	b.startReplica(a).awaitStreaming(a)
+	if got := b.sql("SHOW wal_retrieve_retry_interval"); got != "5s" {
+		t.Fatalf("the user's interval isn't in force: %s", got)
+	}
+	if took := promoteAfterKill(t, a, b); took > 500*time.Millisecond {
+		t.Errorf("promotion took %s", took)
+	}
+}
+
+func TestPromotionAfterDetachingIsFast(t *testing.T) {
+	a := newNode(t, "a").startPrimary()
+	b := replicaOf(t, "b", a)
+	a.signal(syscall.SIGSTOP) // a frozen upstream, whose connections live
+	defer a.signal(syscall.SIGCONT)
+	b.must("detach", b.Follow(b.ctx(), nil))
+	if st := b.observe(); st.Upstream != "" || st.Streaming || st.ConfiguredUpstream != "" {
+		t.Errorf("after detaching: %+v", st)
+	}
+	began := time.Now()
+	b.promote()
+	if took := time.Since(began); took > 500*time.Millisecond {
+		t.Errorf("promotion took %s", took)
+	}
+}
+
+func TestPromotionNeedsAValidGrant(t *testing.T) {
+	a := newNode(t, "a").startPrimary()
+	b := replicaOf(t, "b", a)
+	past := keeper.Grant{Revision: 2, Deadline: mono.Now().Add(-time.Second), Budget: time.Second}
+	_, err := b.Promote(b.ctx(), past)
+	b.wantClass("promote with a past grant", err, ErrRefused)
+	if got := b.sql("SELECT pg_is_in_recovery()"); got != "t" {
+		t.Error("the replica was promoted without a grant")
+	}
+	b.stop()
+	_, err = b.Promote(b.ctx(), *longGrant())
+	b.wantClass("promote a server that is down", err, ErrRefused)
+}
+
+func TestPromotingAPrimaryOnlyExtendsItsGrant(t *testing.T) {
+	a := newNode(t, "a").startPrimary()
+	later := keeper.Grant{Revision: 7, Deadline: mono.Now().Add(2 * time.Hour), Budget: time.Second}
+	tl, err := a.Promote(a.ctx(), later)
+	a.must("promote a primary", err)
+	if tl != 1 {
+		t.Errorf("timeline %d, want 1", tl)
+	}
+	ks, err := a.k.Status(a.ctx())
+	a.must("ask the keeper", err)
+	if ks.Armed == nil || ks.Armed.Revision != 7 {
+		t.Errorf("armed with %+v, want revision 7", ks.Armed)
+	}
+}
+
+func TestInterruptedPromotionIsUnknownAndCanBeRepeated(t *testing.T) {
+	a := newNode(t, "a").startPrimary()
+	b := replicaOf(t, "b", a)
+	// Recovery can't end while its process is stopped.
+	startup, err := strconv.Atoi(b.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'"))
+	b.must("find the startup process", err)
+	b.must("stop it", syscall.Kill(startup, syscall.SIGSTOP))
+	ctx, cancel := context.WithTimeout(b.ctx(), 200*time.Millisecond)
+	defer cancel()
+	_, err = b.Promote(ctx, *longGrant())
+	b.must("continue it", syscall.Kill(startup, syscall.SIGCONT))
+	b.wantClass("promote while recovery hangs", err, ErrUnknown)
+	if tl := b.promote(); tl != 2 {
+		t.Errorf("timeline %d, want 2", tl)
+	}
+}
+
+func TestFollowMovesAReplicaWithoutRestart(t *testing.T) {
+	a := newNode(t, "a").startPrimary()
+	b, c := replicaOf(t, "b", a), replicaOf(t, "c", a)
+	pid := c.pid()
+	up := b.upstream()
+	c.must("follow b", c.Follow(c.ctx(), &up))
+	if st := c.observe(); st.ConfiguredUpstream != "127.0.0.1:"+strconv.Itoa(b.config().Port) {
+		t.Errorf("configured upstream is %s after Follow returned", st.ConfiguredUpstream)
+	}
+	c.awaitStreaming(b)
+	a.insert(5)
+	c.awaitReplayed(a)
+	c.must("follow b again", c.Follow(c.ctx(), &up))
+
+	a.kill()
+	if tl := b.promote(); tl != 2 {
+		t.Fatalf("timeline %d, want 2", tl)
+	}
+	b.insert(5)
+	c.awaitStreaming(b)
+	c.eventually("is on timeline 2", func() error {
+		if st := c.observe(); st.Timeline != 2 {
+			return errNoRow
+		}
+		return nil
+	})
+	if c.pid() != pid {
+		t.Error("the replica was restarted")
+	}
+	b.wantClass("follow on a primary", b.Follow(b.ctx(), &up), ErrRefused)
+}
+
+func TestFollowOnAStoppedServerWritesTheFiles(t *testing.T) {
+	a := newNode(t, "a").startPrimary()
+	b := replicaOf(t, "b", a)
+	b.stop()
+	up := events.Upstream{Name: "z", Host: "10.9.8.7", Port: 1234}
+	b.must("follow", b.Follow(b.ctx(), &up))
+	if conf := b.readConf(); !strings.Contains(conf, "host=10.9.8.7 port=1234") {
+		t.Errorf("primary_conninfo isn't written:\n%s", conf)
+	}
+}
