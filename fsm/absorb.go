@@ -88,6 +88,9 @@ func absorbCluster(e *effects, ev events.ClusterObserved) {
 		return // a watch never goes back; a read may, when the store was restored
 	}
 	old := e.leader()
+	if f := v.Failover; f.Pending() && f.Version != e.view().Failover.Version {
+		e.Store.AskedAt = e.Now
+	}
 	e.Store.View, e.Store.At, e.Store.Known = v, e.Now, true
 	if ev.Read != 0 {
 		e.Store.Read = max(e.Store.Read, ev.Read)
@@ -201,6 +204,10 @@ func absorbKeeper(e *effects) {
 		if ev.Armed {
 			// Only this member's agent has it armed: the server was made writable by us.
 			e.Postgres.Promoted = true
+		} else if ev.PID != 0 && e.believes() && e.Postgres.Promoted {
+			// A new keeper found our primary unarmed: its predecessor died (S4).
+			e.Keeper.Armed = true
+			e.extendFence()
 		}
 	case events.FenceBegun:
 		e.Keeper.Fencing = true

@@ -81,6 +81,8 @@ type StoreState struct {
 	Floor events.Revision `json:"floor,omitempty"`
 	// LeaderSince is when the leader key was first seen as it is.
 	LeaderSince events.Instant `json:"leader_since,omitempty"`
+	// AskedAt is when the request key was first seen as it is.
+	AskedAt events.Instant `json:"asked_at,omitempty"`
 	// RetryAt holds back the next read after one that failed.
 	RetryAt events.Instant `json:"retry_at,omitempty"`
 	// DownSince is when the store stopped answering; 0: it answers.

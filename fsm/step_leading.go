@@ -96,7 +96,7 @@ func leadingRules() []rule {
 			},
 			do: func(e *effects) { e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version}) },
 		},
-		switchoverRule(), refuseSwitchoverRule(),
+		switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
 		rule{
 			id: "restart", trigger: RestartAccepted,
 			when:   func(s *State) (bool, string) { return s.restartAsked() },
@@ -132,6 +132,25 @@ func switchoverRule() rule {
 			e.beginDemotion(DemoteWork{Why: text, Mode: "fast", HandOff: true, To: to, Asked: e.view().Failover.Candidate})
 		},
 		status: func(s *State) string { return s.requestWord() + ": demoting myself" },
+	}
+}
+
+// checkRequestRule looks again before a wish is refused: the holder's knowledge of
+// its standbys may be a heartbeat old, and a candidate may just have come.
+func checkRequestRule() rule {
+	return rule{
+		id: "check-request", when: func(s *State) (bool, string) {
+			f := s.view().Failover
+			if !f.Pending() || f.ScheduledAt != "" || (s.Postgres.At > s.Store.AskedAt && s.Store.Read > s.Store.AskedAt) {
+				return false, "what is known is newer than the request"
+			}
+			return true, "an operator asked for another leader; looking again at who could take over"
+		},
+		do: func(e *effects) {
+			e.refresh()
+			e.order(ObservePostgres{})
+		},
+		status: leaderStatus,
 	}
 }
 
@@ -213,7 +232,7 @@ func revivingRules() []rule {
 			},
 			do: func(e *effects) { e.Revive = ReviveWork{} },
 		},
-		switchoverRule(), refuseSwitchoverRule(),
+		switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
 		rule{
 			id: "timed-out", trigger: StartTimedOut,
 			when: func(s *State) (bool, string) {

@@ -214,14 +214,18 @@ func (s *State) candidates(standbys []events.StandbyState) []events.NodeName {
 	}
 	var list []ranked
 	for _, m := range s.view().Members {
-		if m.Name == s.Self || m.APIURL == "" || m.Tags.NoFailover || m.State != "running" || m.IsPrimary() {
+		if m.Name == s.Self || m.APIURL == "" || m.Tags.NoFailover || m.IsPrimary() {
 			continue
 		}
-		at := m.XLogLocation
+		at, running := m.XLogLocation, m.State == "running"
 		for _, st := range standbys {
 			if st.Name == m.Name {
-				at = max(at, st.Flushed)
+				// What its walreceiver says is newer than what it has published.
+				at, running = max(at, st.Flushed), true
 			}
+		}
+		if !running {
+			continue
 		}
 		if int64(s.view().Status.Optime)-int64(at) > s.Settings.MaximumLagOnFailover {
 			continue
