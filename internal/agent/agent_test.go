@@ -30,6 +30,15 @@ func three(t *testing.T) (w *world, primary *node, replicas []*node) {
 	for _, r := range replicas {
 		r.await("streaming", streaming)
 	}
+	primary.await("both standbys", func(s *fsm.State) bool {
+		n := 0
+		for _, st := range s.Postgres.State.Standbys {
+			if st.State == "streaming" && st.Flushed != 0 {
+				n++
+			}
+		}
+		return n == len(replicas)
+	})
 	return w, primary, replicas
 }
 
