@@ -46,25 +46,7 @@ func promotingRules() []rule {
 func leadingRules() []rule {
 	rules := append([]rule{shutdownRule()}, mustHold(needed)...)
 	return append(rules,
-		rule{
-			id: "crash-failover", trigger: CrashFailover,
-			when: func(s *State) (bool, string) {
-				switch {
-				case s.pg().Running:
-					return false, "PostgreSQL runs"
-				case s.Settings.PrimaryStartTimeout > 0:
-					return false, "primary_start_timeout is not 0"
-				case len(s.candidates(nil)) == 0:
-					return false, "no replica can take over"
-				default:
-					return true, "PostgreSQL is down, and primary_start_timeout is 0"
-				}
-			},
-			do: func(e *effects) {
-				e.beginDemotion(DemoteWork{Why: "the primary crashed, primary_start_timeout is 0", Mode: "kill"})
-			},
-			status: func(*State) string { return "stopped PostgreSQL to fail over after a crash" },
-		},
+		crashFailoverRule(),
 		rule{
 			id: "crashed", trigger: PostgresCrashed,
 			when: func(s *State) (bool, string) {
@@ -117,6 +99,30 @@ func leadingRules() []rule {
 			status: leaderStatus,
 		},
 	)
+}
+
+// crashFailoverRule is primary_start_timeout 0: no restart while somebody can take
+// over. While nobody can, the restart is tried, and the wish stays open.
+func crashFailoverRule() rule {
+	return rule{
+		id: "crash-failover", trigger: CrashFailover,
+		when: func(s *State) (bool, string) {
+			switch {
+			case s.pg().Ready || (s.Phase == Leading && s.pg().Running):
+				return false, "PostgreSQL runs"
+			case s.Settings.PrimaryStartTimeout > 0:
+				return false, "primary_start_timeout is not 0"
+			case len(s.candidates(nil)) == 0:
+				return false, "no replica can take over"
+			default:
+				return true, "PostgreSQL is down, and primary_start_timeout is 0"
+			}
+		},
+		do: func(e *effects) {
+			e.beginDemotion(DemoteWork{Why: "the primary crashed, primary_start_timeout is 0", Mode: "kill"})
+		},
+		status: func(*State) string { return "stopped PostgreSQL to fail over after a crash" },
+	}
 }
 
 // switchoverRule accepts an operator's wish for another leader.
@@ -232,7 +238,7 @@ func revivingRules() []rule {
 			},
 			do: func(e *effects) { e.Revive = ReviveWork{} },
 		},
-		switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
+		crashFailoverRule(), switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
 		rule{
 			id: "timed-out", trigger: StartTimedOut,
 			when: func(s *State) (bool, string) {
