@@ -1,0 +1,77 @@
+package sandbox
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// configuration writes a node's patroni.yml. It sets what a sandbox needs and leaves the
+// rest, durability above all, at PostgreSQL's defaults.
+func (n *Node) configuration() string {
+	o := n.c.opt
+	var partners []string
+	for _, other := range n.c.nodes {
+		if other != n {
+			partners = append(partners, fmt.Sprintf("127.0.0.1:%d", other.raftPort))
+		}
+	}
+	return fmt.Sprintf(`scope: %[1]s
+name: %[2]s
+
+restapi:
+  listen: 127.0.0.1:%[3]d
+  connect_address: 127.0.0.1:%[3]d
+
+raft:
+  self_addr: 127.0.0.1:%[4]d
+  partner_addrs: [%[5]s]
+  data_dir: %[6]s/raft
+  password: "%[7]s"
+
+bootstrap:
+  dcs:
+    ttl: %[8]s
+    loop_wait: %[9]s
+    retry_timeout: %[10]s
+    maximum_lag_on_failover: 1048576
+    postgresql:
+      use_pg_rewind: true
+      use_slots: true
+      remove_data_directory_on_rewind_failure: true
+      remove_data_directory_on_diverged_timelines: true
+      parameters:
+        shared_buffers: 32MB
+        dynamic_shared_memory_type: mmap  # a killed server leaves nothing in /dev/shm
+        log_line_prefix: '%%m [%%p] '
+  initdb:
+  - encoding: UTF8
+  - locale: C
+  - data-checksums
+
+postgresql:
+  listen: 127.0.0.1:%[11]d
+  connect_address: 127.0.0.1:%[11]d
+  data_dir: %[6]s/data
+  bin_dir: %[12]s
+  pg_hba:
+  - local all all scram-sha-256
+  - host all all 127.0.0.1/32 scram-sha-256
+  - host replication all 127.0.0.1/32 scram-sha-256
+  authentication:
+    superuser: {username: postgres, password: "%[7]s"}
+    replication: {username: replicator, password: "%[7]s"}
+  parameters:
+    unix_socket_directories: %[6]s/run
+
+regent:
+  run_dir: %[6]s/run
+  journal:
+    dir: %[6]s/journal
+`,
+		o.Scope, n.name, n.restPort, n.raftPort, strings.Join(partners, ", "), n.dir, n.c.secret,
+		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin)
+}
+
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'g', -1, 64) }

@@ -1,0 +1,38 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/embedded"
+)
+
+// RaftLeader returns the node whose agent leads raft, as most of the nodes that answer see it.
+func (c *Cluster) RaftLeader(ctx context.Context) (*Node, error) {
+	var addrs []string
+	for _, n := range c.nodes {
+		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", n.raftPort))
+	}
+	client, err := embedded.Dial(ctx, embedded.ClientConfig{
+		Addrs: addrs, Cluster: dcs.BasePath("/service", c.opt.Scope), Secret: c.secret,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask for the raft leader: %w", err)
+	}
+	statuses, err := client.Status(ctx)
+	if closed := client.Close(); closed != nil {
+		return nil, fmt.Errorf("ask for the raft leader: %w", errors.Join(err, closed))
+	}
+	votes := map[string]int{}
+	for _, s := range statuses {
+		votes[s.LeaderName]++
+		if n := c.Node(s.LeaderName); n != nil && 2*votes[s.LeaderName] > len(statuses) {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("ask for the raft leader: %w among %d answers (%v; %v)", errNoRaftLeader, len(statuses), votes, err)
+}
+
+var errNoRaftLeader = errors.New("no majority names one")

@@ -1,0 +1,277 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// baseEnv tells the program's second run where its base is, and that it is the second.
+const baseEnv = "REGENT_SANDBOX_BASE"
+
+// BaseOptions say how a program wants to be supervised.
+type BaseOptions struct {
+	// Dir is the folder to make; empty: a new one in the temporary folder.
+	Dir string
+	// Programs are the folder with regent and regent-keeper.
+	Programs string
+	// Keep leaves the folder in place at the end.
+	Keep bool
+	// Outputs are files that the program leaves in its base (a name there, a path here).
+	// They are brought here at the end, since the user it runs as may not write here.
+	Outputs map[string]string
+	// Messages receives sentences about the sandbox itself.
+	Messages io.Writer
+}
+
+// Base is a program's folder for its sandboxes. It is world-readable, owned by the user that
+// runs PostgreSQL, and gone when the program has ended.
+type Base struct {
+	Dir string
+	// Bin holds copies of regent and regent-keeper, PGBin PostgreSQL's programs.
+	Bin, PGBin string
+}
+
+// KeepFolder makes the supervisor leave the base in place.
+func (b *Base) KeepFolder() error {
+	if err := os.WriteFile(filepath.Join(b.Dir, keepMark), nil, 0o644); err != nil {
+		return fmt.Errorf("keep the sandbox: %w", err)
+	}
+	return nil
+}
+
+// keepMark is the file that KeepFolder leaves for the supervisor.
+const keepMark = "keep"
+
+// Enter gives the running program a Base. It runs the program a second time, with the same
+// arguments, as its child: as a user that PostgreSQL accepts when the caller is root, and with
+// every orphan of the sandbox becoming the first run's child. In the second run Enter returns
+// the Base. In the first one it returns a nil Base when the second has ended and everything was
+// swept, with the second's exit code, with which the caller must end.
+//
+// When the supervisor itself is killed, the program is told by SIGTERM, and must Close its
+// clusters then as it does at every other end.
+func Enter(o BaseOptions) (*Base, int, error) {
+	pgBin, err := FindPostgres()
+	if err != nil {
+		return nil, 1, err
+	}
+	if dir := os.Getenv(baseEnv); dir != "" {
+		return &Base{Dir: dir, Bin: filepath.Join(dir, "bin"), PGBin: pgBin}, 0, nil
+	}
+	// The child's parent-death signal is bound to this thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	who, err := pickUser()
+	if err != nil {
+		return nil, 1, err
+	}
+	s := supervisor{opt: o, user: who}
+	if err := s.prepare(); err != nil {
+		return nil, 1, errors.Join(err, s.sweep())
+	}
+	code, err := s.run()
+	if err := errors.Join(err, s.bringOutputs(), s.sweep()); err != nil {
+		return nil, max(code, 1), err
+	}
+	return nil, code, nil
+}
+
+type supervisor struct {
+	opt  BaseOptions
+	user account
+	dir  string
+	self string
+}
+
+// prepare makes the folder with the programs in it.
+func (s *supervisor) prepare() error {
+	dir, err := s.makeFolder()
+	if err != nil {
+		return fmt.Errorf("make the sandbox's folder: %w", err)
+	}
+	s.dir = dir
+	bin := filepath.Join(dir, "bin")
+	err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(bin, 0o755), s.user.own(dir))
+	if err != nil {
+		return fmt.Errorf("make the sandbox's folder: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the running program: %w", err)
+	}
+	s.self = filepath.Join(bin, filepath.Base(self))
+	sources := map[string]string{filepath.Base(self): self}
+	for _, name := range []string{"regent", "regent-keeper"} {
+		sources[name] = filepath.Join(s.opt.Programs, name)
+	}
+	for name, from := range sources {
+		if err := copyProgram(from, filepath.Join(bin, name)); err != nil {
+			return fmt.Errorf("copy %s into the sandbox: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// longestBase leaves room for a node's socket below the folder.
+const longestBase = 60
+
+func (s *supervisor) makeFolder() (string, error) {
+	if s.opt.Dir == "" {
+		base := os.TempDir()
+		if len(base) > longestBase/2 {
+			base = "/tmp"
+		}
+		return os.MkdirTemp(base, "regent-")
+	}
+	dir, err := filepath.Abs(s.opt.Dir)
+	if err != nil {
+		return "", err
+	}
+	if len(dir) > longestBase {
+		return "", fmt.Errorf("%s: longer than %d bytes, which leaves no room for the paths of sockets", dir, longestBase)
+	}
+	return dir, os.Mkdir(dir, 0o755)
+}
+
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }() // read only: nothing to lose
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	// Whatever the umask left away, the other user must be able to run it.
+	return errors.Join(err, out.Chmod(0o755), out.Close())
+}
+
+// run runs the program inside and returns its exit code.
+func (s *supervisor) run() (int, error) {
+	cmd := exec.Command(s.self, os.Args[1:]...)
+	cmd.Dir = s.dir
+	cmd.Env = s.environment()
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if s.user.switched {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.user.uid, Gid: s.user.gid}
+	}
+	// Keepers and postmasters whose parents were killed come here, so that their zombies
+	// are reaped: to PostgreSQL a zombie postmaster still looks alive.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return 1, fmt.Errorf("become the sandbox's subreaper: %w", err)
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	if err := cmd.Start(); err != nil {
+		signal.Stop(signals)
+		return 1, fmt.Errorf("run the program in its sandbox: %w", err)
+	}
+	pid := cmd.Process.Pid
+	forwarded := make(chan struct{})
+	go func() {
+		defer close(forwarded)
+		for sig := range signals {
+			_ = syscall.Kill(pid, sig.(syscall.Signal)) // it may just have ended
+		}
+	}()
+	code, err := reapUntil(pid)
+	signal.Stop(signals)
+	close(signals)
+	<-forwarded
+	return code, err
+}
+
+func (s *supervisor) environment() []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if s.user.switched && (name == "HOME" || name == "USER" || name == "LOGNAME" || strings.HasPrefix(name, "XDG_")) {
+			continue
+		}
+		env = append(env, kv)
+	}
+	if s.user.switched {
+		env = append(env, "HOME="+s.dir, "USER="+s.user.name, "LOGNAME="+s.user.name)
+	}
+	return append(env, baseEnv+"="+s.dir)
+}
+
+// reapUntil reaps children until pid is among them, and returns its exit code.
+func reapUntil(pid int) (int, error) {
+	for {
+		var ws unix.WaitStatus
+		got, err := unix.Wait4(-1, &ws, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 1, fmt.Errorf("wait for the program in its sandbox: %w", err)
+		case got == pid && ws.Exited():
+			return ws.ExitStatus(), nil
+		case got == pid && ws.Signaled():
+			return 1, fmt.Errorf("the program in the sandbox was ended by %s", ws.Signal())
+		}
+	}
+}
+
+func (s *supervisor) bringOutputs() error {
+	var errs []error
+	for from, to := range s.opt.Outputs {
+		content, err := os.ReadFile(filepath.Join(s.dir, from))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(to, content, 0o644)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("bring %s out of the sandbox: %w", to, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sweep ends what is left of the sandbox, and removes the folder unless it is to be kept.
+func (s *supervisor) sweep() error {
+	if s.dir == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	err := killAll(ctx, func() []process {
+		reapEnded()
+		return processesOf(s.dir, nil)
+	})
+	freeSharedMemory(filepath.Join(s.dir, "*"))
+	if _, marked := os.Stat(filepath.Join(s.dir, keepMark)); s.opt.Keep || marked == nil {
+		fmt.Fprintf(s.opt.Messages, "The sandbox's folder was kept: %s\n", s.dir)
+		return err
+	}
+	if removed := os.RemoveAll(s.dir); removed != nil {
+		err = errors.Join(err, fmt.Errorf("remove the sandbox's folder: %w", removed))
+	}
+	return err
+}
+
+// reapEnded reaps the children that have ended already.
+func reapEnded() {
+	for {
+		var ws unix.WaitStatus
+		if pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil); pid <= 0 && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}

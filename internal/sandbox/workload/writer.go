@@ -1,0 +1,258 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgregent/regent/internal/sandbox/history"
+)
+
+// WriterConfig says what to write where.
+type WriterConfig struct {
+	// DSN names all members and target_session_attrs=read-write.
+	DSN string
+	// Nodes maps a member's PostgreSQL port to its name.
+	Nodes map[int]string
+	// Origin is the moment that the history's times count from.
+	Origin time.Time
+	// Every is the time between two inserts; 5 ms when zero.
+	Every time.Duration
+}
+
+// Writer inserts numbered rows, one at a time, and remembers which were acknowledged.
+// Run does the work; the other methods may be called at any time.
+type Writer struct {
+	cfg WriterConfig
+
+	mu sync.Mutex // guards what follows
+	// log.Acks only grows.
+	log history.Writes
+	// spans are the writes as sightings of primaries.
+	spans history.Track
+	conn  int // number of the present connection
+	// news is closed and replaced at each acknowledgement.
+	news chan struct{}
+	// trouble is the last error; empty after an acknowledgement.
+	trouble string
+}
+
+const (
+	// insertTimeout is how long an insert may take before the writer takes the server for
+	// dead and its outcome for unknown. A frozen server answers nothing and closes nothing.
+	insertTimeout = time.Second
+	// connectTimeout bounds one round over all members.
+	connectTimeout = 3 * time.Second
+	// retryPause is between two rounds without success.
+	retryPause = 5 * time.Millisecond
+)
+
+// NewWriter returns a writer that has not begun.
+func NewWriter(cfg WriterConfig) *Writer {
+	if cfg.Every == 0 {
+		cfg.Every = 5 * time.Millisecond
+	}
+	return &Writer{cfg: cfg, log: history.Writes{Next: 1}, news: make(chan struct{})}
+}
+
+// table is the writer's; statements name it literally.
+const createTable = `CREATE TABLE IF NOT EXISTS regent_writes (
+	seq bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())`
+
+// Run writes until ctx ends, through every outage: it connects anew at once, to whichever
+// member takes writes. It returns nil when ctx ended it.
+func (w *Writer) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		conn, err := w.connect(ctx)
+		if err == nil {
+			err = w.insertAll(ctx, conn)
+			w.discard(conn)
+		}
+		if err != nil && ctx.Err() == nil {
+			w.note(err)
+			pause(ctx, retryPause)
+		}
+	}
+	return nil
+}
+
+func (w *Writer) connect(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, w.cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("connect the writer: %w", err)
+	}
+	if w.Acked() == 0 {
+		if _, err := conn.Exec(ctx, createTable); err != nil {
+			w.discard(conn)
+			return nil, fmt.Errorf("create the writer's table: %w", err)
+		}
+	}
+	w.mu.Lock()
+	w.conn++
+	w.mu.Unlock()
+	return conn, nil
+}
+
+// discard closes a connection that may be broken or frozen.
+func (w *Writer) discard(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_ = conn.Close(ctx) // the outcome of every insert on it is already known, or unknown for good
+}
+
+// insertAll inserts until something goes wrong or ctx ends.
+func (w *Writer) insertAll(ctx context.Context, conn *pgx.Conn) error {
+	node := w.nodeOf(conn)
+	next := time.Now()
+	for {
+		if err := w.insert(ctx, conn, node); err != nil {
+			return err
+		}
+		next = next.Add(w.cfg.Every)
+		if late := time.Since(next); late > 0 {
+			next = time.Now()
+			continue
+		}
+		if !pause(ctx, time.Until(next)) {
+			return nil
+		}
+	}
+}
+
+func (w *Writer) insert(ctx context.Context, conn *pgx.Conn, node string) error {
+	w.mu.Lock()
+	seq := w.log.Next
+	w.log.Next++
+	w.mu.Unlock()
+	// An insert isn't cut short when the run ends, so that little remains unknown.
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), insertTimeout)
+	defer cancel()
+	sent := time.Since(w.cfg.Origin)
+	_, err := conn.Exec(limit, `INSERT INTO regent_writes (seq) VALUES ($1)`, seq)
+	answered := time.Since(w.cfg.Origin)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil {
+		w.log.Unknown = append(w.log.Unknown, seq)
+		return fmt.Errorf("insert row %d at %s: %w", seq, node, err)
+	}
+	w.log.Acks = append(w.log.Acks, history.Ack{Seq: seq, Node: node, Sent: sent, Acked: answered})
+	w.spans.See(history.Sighting{Node: node, Role: history.Primary, Conn: w.conn, Sent: sent, Answered: answered, Wrote: true})
+	w.trouble = ""
+	close(w.news)
+	w.news = make(chan struct{})
+	return nil
+}
+
+// nodeOf tells by the port which member the connection goes to.
+func (w *Writer) nodeOf(conn *pgx.Conn) string {
+	if addr, ok := conn.PgConn().Conn().RemoteAddr().(*net.TCPAddr); ok {
+		if name, known := w.cfg.Nodes[addr.Port]; known {
+			return name
+		}
+	}
+	return conn.PgConn().Conn().RemoteAddr().String()
+}
+
+func (w *Writer) note(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trouble = err.Error()
+}
+
+// Acked returns how many inserts were acknowledged so far.
+func (w *Writer) Acked() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.log.Acks)
+}
+
+// Last returns the latest acknowledgement; the zero Ack before the first.
+func (w *Writer) Last() history.Ack {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.log.Acks) == 0 {
+		return history.Ack{}
+	}
+	return w.log.Acks[len(w.log.Acks)-1]
+}
+
+// Log returns what the writer knows so far.
+func (w *Writer) Log() history.Writes {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return history.Writes{Acks: w.log.Acks[:len(w.log.Acks):len(w.log.Acks)], Unknown: slices.Clone(w.log.Unknown), Next: w.log.Next}
+}
+
+// Spans returns the writes as times in which members were primaries.
+func (w *Writer) Spans() []history.Span {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.spans.Spans()
+}
+
+// ErrSilent: no acknowledgement came in time.
+var ErrSilent = errors.New("no acknowledged insert")
+
+// Await returns when n inserts have been acknowledged that were sent after the given
+// time of the history, or wraps ErrSilent and the writer's last trouble when ctx ends.
+func (w *Writer) Await(ctx context.Context, n int, after time.Duration) error {
+	for {
+		w.mu.Lock()
+		count := 0
+		for i := len(w.log.Acks) - 1; i >= 0 && w.log.Acks[i].Sent >= after && count < n; i-- {
+			count++
+		}
+		news, trouble := w.news, w.trouble
+		w.mu.Unlock()
+		if count >= n {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the writer: %w (last trouble: %s): %w", ErrSilent, trouble, context.Cause(ctx))
+		}
+	}
+}
+
+// pause waits for d; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Rows reads the numbers of the rows that are in the table, sorted.
+func Rows(ctx context.Context, dsn string) ([]int64, error) {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return nil, fmt.Errorf("connect to read the rows: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // read only: nothing to lose
+	rows, err := conn.Query(ctx, `SELECT seq FROM regent_writes ORDER BY seq`)
+	if err != nil {
+		return nil, fmt.Errorf("read the rows: %w", err)
+	}
+	seqs, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("read the rows: %w", err)
+	}
+	return seqs, nil
+}
