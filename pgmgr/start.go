@@ -36,8 +36,9 @@ type StartOptions struct {
 }
 
 // Start writes the configuration, starts the server through the keeper, and returns
-// nil when it accepts connections. When the server of the wanted kind runs already
-// it only waits for that; a running server of the other kind is ErrRefused.
+// nil when it accepts connections. When a server of the wanted kind runs already it
+// waits for that, extends the grant or follows the upstream; a running server of the
+// other kind is ErrRefused.
 //
 // ErrRefused also: the directory is unfinished, a foreign server runs in it, or a
 // primary is wanted from a directory that was last in recovery or comes from a base
@@ -88,13 +89,17 @@ func (m *Manager) startRunning(ctx context.Context, ks keeper.Status, o StartOpt
 	if err := m.awaitReady(ctx, op, "", 0); err != nil {
 		return err
 	}
-	return m.withLocal(ctx, op, func(conn *pgconn.PgConn) error {
+	err := m.withLocal(ctx, op, func(conn *pgconn.PgConn) error {
 		recovering, err := isRecovering(ctx, conn)
 		if err == nil && recovering != o.Standby {
 			return classed(ErrRefused, "check the role", fmt.Errorf("it runs already, in recovery: %t", recovering))
 		}
 		return err
 	})
+	if err != nil || !o.Standby {
+		return err
+	}
+	return m.Follow(ctx, o.Upstream)
 }
 
 // prepareStart checks the directory, brings files in line and makes the request.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/pgmgr/keeper"
 )
 
@@ -22,7 +24,16 @@ type StopOptions struct {
 	// ImmediateAfter escalates to an immediate stop, KillAfter to the kill-tree, each
 	// counted from the step before; 0: never.
 	ImmediateAfter, KillAfter time.Duration
+	// OnShutDown is called once, on the caller's goroutine, as soon as a primary's
+	// control file says "shut down": then no client session is left and none can
+	// begin, although the last processes may still archive or wait for a standby
+	// (S15). It gets what ShutdownLSN returns. The wait for the end, and its
+	// escalation, go on after it returns.
+	OnShutDown func(end, checkpoint events.LSN)
 }
+
+// controlPoll is how often a stop looks whether the control file has changed.
+const controlPoll = 2 * time.Millisecond
 
 // Stop stops the server and returns nil only when no process of the data directory
 // is left (S1). A server that is down already is success. ErrUnknown: ctx ended
@@ -51,7 +62,7 @@ func (m *Manager) Stop(ctx context.Context, o StopOptions) error {
 			return fromKeeper(op, err)
 		}
 		next, patience := escalation(mode, o)
-		err := m.awaitDown(ctx, patience)
+		err := m.awaitDown(ctx, patience, &o)
 		switch {
 		case err == nil:
 			return nil
@@ -80,14 +91,52 @@ func escalation(mode keeper.StopMode, o StopOptions) (next keeper.StopMode, afte
 	}
 }
 
-// awaitDown waits for the end of the whole server, at most d unless d is 0.
-func (m *Manager) awaitDown(ctx context.Context, d time.Duration) error {
+// awaitDown waits for the end of the whole server, at most d unless d is 0, and
+// reports the shutdown checkpoint on the way.
+func (m *Manager) awaitDown(ctx context.Context, d time.Duration, o *StopOptions) error {
 	if d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
-	return m.pm.WaitDown(ctx)
+	if o.OnShutDown == nil {
+		return m.pm.WaitDown(ctx)
+	}
+	down := make(chan error, 1)
+	waiting, stop := context.WithCancel(ctx)
+	go func() { down <- m.pm.WaitDown(waiting) }()
+	look := time.NewTicker(controlPoll)
+	defer look.Stop()
+	control := filepath.Join(m.config().DataDir, "global", "pg_control")
+	var seen fileID
+	for {
+		select {
+		case err := <-down:
+			stop()
+			m.reportShutDown(ctx, o)
+			return err
+		case <-look.C:
+			// A write that this misses, two within one tick of the clock, is seen at the end.
+			if id, err := identify(control); err == nil && id != seen {
+				seen = id
+				m.reportShutDown(ctx, o)
+			}
+		}
+	}
+}
+
+// reportShutDown calls the hook if the time has come, once.
+func (m *Manager) reportShutDown(ctx context.Context, o *StopOptions) {
+	if o.OnShutDown == nil {
+		return
+	}
+	end, checkpoint, err := m.ShutdownLSN(ctx)
+	if err != nil {
+		return // not shut down yet, or not cleanly
+	}
+	report := o.OnShutDown
+	o.OnShutDown = nil
+	report(end, checkpoint)
 }
 
 // checkpointBeforeStop is a courtesy: its failure is logged and the stop goes on.

@@ -1,9 +1,13 @@
 package keeper_test
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,6 +168,60 @@ func TestNewestConnectionWins(t *testing.T) {
 	now, err := w.k.Status(w.ctx())
 	if err != nil || now.PID != st.PID || now.Armed == nil || *now.Armed != g {
 		t.Errorf("status %+v (%v), want the server as it was", now, err)
+	}
+}
+
+// TestOlderConnectionIsClosedByTheKeeper: S10 doesn't rest on the client's manners.
+func TestOlderConnectionIsClosedByTheKeeper(t *testing.T) {
+	w := newWorld(t)
+	path, err := keeper.SocketPath(w.run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = raw.Close() }() // closed by the other end, if all is well
+	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(raw)
+	say := func(r keeper.Request) keeper.Message {
+		t.Helper()
+		line, err := keeper.Line(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := raw.Write(line); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := lines.ReadBytes('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m keeper.Message
+		if err := json.Unmarshal(answer, &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	if m := say(keeper.Request{ID: 1, Op: keeper.OpDisarm}); !strings.Contains(m.Refused, "attach first") {
+		t.Errorf("a command before attaching was answered %+v", m)
+	}
+	if m := say(keeper.Request{ID: 2, Op: keeper.OpAttach}); m.Refused != "" || m.Status == nil {
+		t.Errorf("attaching was answered %+v", m)
+	}
+	if m := say(keeper.Request{ID: 3, Op: "dance"}); !strings.Contains(m.Refused, "doesn't know") {
+		t.Errorf("an unknown request was answered %+v", m)
+	}
+	w.k = w.launch()
+	rest, err := io.ReadAll(lines)
+	if err != nil {
+		t.Fatalf("the keeper kept the older connection open: %v", err)
+	}
+	if !strings.Contains(string(rest), string(keeper.Superseded)) {
+		t.Errorf("the older connection was told %q", rest)
 	}
 }
 
