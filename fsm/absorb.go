@@ -169,7 +169,7 @@ func absorbRenewal(e *effects, ev events.LeaseRenewed) {
 	}
 	if ev.Lease != e.Lease.ID {
 		// The lease of a former run, adopted from the leader key (S10).
-		e.Lease = Lease{ID: ev.Lease}
+		e.Lease = Lease{ID: ev.Lease, Asked: ev.TTL}
 	}
 	if ev.SentAt < e.Lease.Sent {
 		return
@@ -179,7 +179,7 @@ func absorbRenewal(e *effects, ev events.LeaseRenewed) {
 	switch {
 	case leads:
 		e.Lease.Leads = true
-	case ev.SentAt >= e.Holder.Since:
+	case ev.SentAt >= e.Holder.Since && e.Lease.Next == nil:
 		e.Lease.Leads = false
 		if e.holds() && e.leader().Locked() {
 			e.lose(events.LossRefused)

@@ -114,10 +114,18 @@ func (e *effects) outcomeGrant(ev events.ActionFinished) {
 	switch {
 	case ev.Class != events.Done:
 		e.Lease.GrantAfter = e.Now.Add(e.Settings.LoopWait / 4)
-	case e.Lease.ID != "":
+	case e.Lease.ID != "" && (e.Lease.Asked == e.Settings.TTL || e.Lease.Next != nil):
 		e.order(RevokeLease{Lease: ev.Result.Lease})
 	default:
-		e.Lease = Lease{ID: ev.Result.Lease, TTL: ev.Result.TTL, Sent: ev.Result.SentAt, Tried: ev.Result.SentAt, Void: e.Lease.Void}
+		l := Lease{
+			ID: ev.Result.Lease, TTL: ev.Result.TTL, Asked: e.Settings.TTL,
+			Sent: ev.Result.SentAt, Tried: ev.Result.SentAt, Void: e.Lease.Void,
+		}
+		if e.Lease.ID != "" {
+			e.Lease.Next = &l
+			return
+		}
+		e.Lease = l
 		e.Publish = Published{}
 	}
 }

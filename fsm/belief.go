@@ -68,7 +68,7 @@ func (s *State) reconcileHolder() {
 		s.gain(l.Version)
 	case s.holds() && l.Locked() && l.Name != s.Self:
 		s.lose(events.LossTaken)
-	case s.holds() && l.Name == s.Self && l.Lease != s.Lease.ID:
+	case s.holds() && l.Name == s.Self && l.Lease != s.Lease.ID && s.Lease.Next == nil:
 		s.lose(events.LossRefused)
 	}
 }

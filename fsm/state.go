@@ -93,9 +93,13 @@ type StoreState struct {
 // Lease is this member's own lease, which carries its member key and, when it
 // holds the leadership, the leader key.
 type Lease struct {
-	ID   events.LeaseID `json:"id,omitempty"`
-	TTL  time.Duration  `json:"ttl,omitempty"` // as granted
-	Sent events.Instant `json:"sent,omitempty"`
+	ID  events.LeaseID `json:"id,omitempty"`
+	TTL time.Duration  `json:"ttl,omitempty"` // as granted
+	// Asked is the ttl that was asked for; Next is a lease of another ttl that is to
+	// take this one's place.
+	Asked time.Duration  `json:"asked,omitempty"`
+	Next  *Lease         `json:"next,omitempty"`
+	Sent  events.Instant `json:"sent,omitempty"`
 	// Tried is when the last renewal was sent, answered or not.
 	Tried    events.Instant `json:"tried,omitempty"`
 	Failures int            `json:"failures,omitempty"` // renewals failed in a row

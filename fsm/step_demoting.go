@@ -83,7 +83,11 @@ func (e *effects) outcomeDemotion(ev events.ActionFinished) {
 			e.Demote.To = ""
 		}
 	case HandOver{}.Kind():
-		e.outcomeHandOver(ev)
+		if e.Demote.Stage == "move" {
+			e.outcomeHandOver(ev)
+		} else {
+			e.outcomeMove(ev) // began before the demotion
+		}
 	case ReleaseLeader{}.Kind():
 		if done || ev.Class == events.Refused {
 			e.released(ev)
@@ -95,6 +99,8 @@ func (e *effects) outcomeDemotion(ev events.ActionFinished) {
 func (e *effects) outcomeElsewhere(ev events.ActionFinished) {
 	done := ev.Class == events.Done
 	switch ev.Action {
+	case HandOver{}.Kind():
+		e.outcomeMove(ev)
 	case ReleaseLeader{}.Kind():
 		if done {
 			e.released(ev)

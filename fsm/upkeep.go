@@ -63,6 +63,9 @@ func (e *effects) keepLease() {
 	case e.renewDue() && !e.InFlight(RenewLease{}):
 		e.renew(e.Lease.ID, e.Lease.TTL)
 	}
+	if e.Lease.ID != "" {
+		e.changeTTL()
+	}
 }
 
 // renewDue: by the cadence, or at once when the leader key came to name this
