@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ type checker struct {
 	// prefix goes in front of paths in messages: "bootstrap.dcs." or nothing.
 	prefix   string
 	problems []Problem
-	// builtin stores; the sections of others are reported as a whole elsewhere.
+	// skip leaves out paths that are reported elsewhere.
 	skip func(path string) bool
 }
 
@@ -81,6 +82,11 @@ func (c *checker) unknown(path string, e *entry, empty *entry) {
 
 // suggest finds what an unknown key may have been meant to be.
 func (c *checker) suggest(path, name string) string {
+	if c.prefix == "" {
+		if paths := dynamicIndex.leaves[name]; len(paths) > 0 {
+			return "did you mean `bootstrap.dcs." + paths[0] + "`? Check the indentation"
+		}
+	}
 	best, bestDistance := "", 3
 	for _, candidate := range c.index.children(path) {
 		d := distance(strings.ToLower(name), candidate)
@@ -93,11 +99,6 @@ func (c *checker) suggest(path, name string) string {
 	}
 	if paths := c.index.leaves[name]; len(paths) > 0 {
 		return "did you mean `" + c.prefix + paths[0] + "`? Check the indentation"
-	}
-	if c.prefix == "" {
-		if paths := dynamicIndex.leaves[name]; len(paths) > 0 {
-			return "did you mean `bootstrap.dcs." + paths[0] + "`? Check the indentation"
-		}
 	}
 	return ""
 }
@@ -132,7 +133,7 @@ func (c *checker) value(row key, full string, e *entry) {
 	}
 	if message, hint := conform(row, e.val); message != "" {
 		sev := Warning
-		if row.typ == tSection {
+		if row.typ == tSection || row.fatal {
 			sev = Error
 		}
 		if e.val.kind >= kindList {
@@ -242,12 +243,14 @@ func conformNumber(row key, t *tree) (message, hint string) {
 	}
 	if l := row.limits; l != nil && (n < l.lo || n > l.hi) {
 		if l.hi >= 1<<62 {
-			return fmt.Sprintf("is too small, it must be at least %v", l.lo), strings.TrimPrefix(defaultNote(row), "; ")
+			return fmt.Sprintf("is too small, it must be at least %s", plainNumber(l.lo)), strings.TrimPrefix(defaultNote(row), "; ")
 		}
-		return fmt.Sprintf("is out of bounds, it must be between %v and %v", l.lo, l.hi), strings.TrimPrefix(defaultNote(row), "; ")
+		return fmt.Sprintf("is out of bounds, it must be between %s and %s", plainNumber(l.lo), plainNumber(l.hi)), strings.TrimPrefix(defaultNote(row), "; ")
 	}
 	return "", ""
 }
+
+func plainNumber(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
 func defaultNote(row key) string {
 	if row.def == "" {

@@ -32,7 +32,10 @@ func decodePostgres(t *tree) Postgres {
 	if dir := str(t.get("data_dir"), ""); dir != "" {
 		p.DataDir = filepath.Clean(dir)
 	}
-	p.ConfigDir = str(t.get("config_dir"), p.DataDir)
+	p.ConfigDir = p.DataDir
+	if dir := str(t.get("config_dir"), ""); dir != "" {
+		p.ConfigDir = filepath.Clean(dir)
+	}
 	if len(p.CreateReplicaMethods) == 0 {
 		p.CreateReplicaMethods = []string{"basebackup"}
 	}
@@ -97,14 +100,15 @@ func decodeCredentials(t *tree) Credentials {
 	}
 }
 
-// settingsOf reads a mapping of scalars; nulls and nested values are left out.
+// settingsOf reads a mapping of scalars; nulls and nested values are left out, and so is
+// primary_conninfo, which is always the agent's own and may hold a password.
 func settingsOf(t *tree) map[string]string {
 	if t == nil || t.kind != kindMap {
 		return nil
 	}
 	m := make(map[string]string, len(t.keys))
 	for _, e := range t.keys {
-		if e.val.isScalar() {
+		if e.val.isScalar() && !strings.EqualFold(e.key, "primary_conninfo") {
 			m[e.key] = settingText(e.val)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -51,7 +52,7 @@ func ParseDynamic(raw json.RawMessage) (Dynamic, []Problem) {
 	if len(raw) == 0 {
 		raw = json.RawMessage("{}")
 	}
-	t, err := parseMapping("/config", raw)
+	t, err := parseMapping(raw)
 	if err != nil {
 		p := Problem{Path: "/config", Message: "can't be read: " + err.Error(), Hint: "repair it with edit-config", Severity: Error}
 		return decodeDynamic(newMap(pos{})), []Problem{p}
@@ -63,7 +64,10 @@ func ParseDynamic(raw json.RawMessage) (Dynamic, []Problem) {
 // checkDynamic runs the table, the promises and the rules of parameters over a
 // normalized shared configuration.
 func checkDynamic(t *tree, prefix string) []Problem {
-	c := checker{index: dynamicIndex, prefix: prefix}
+	c := checker{index: dynamicIndex, prefix: prefix, skip: func(path string) bool {
+		name, ok := strings.CutPrefix(path, "postgresql.")
+		return ok && strings.Contains(localOnly, " "+name+" ") // told by checkSharedPostgresql
+	}}
 	c.section("", t)
 	problems := append(c.problems, checkPromises(t, prefix, true)...)
 	if pg := t.get("postgresql"); pg != nil && pg.kind == kindMap {

@@ -60,7 +60,7 @@ func environmentTree(vars map[string]string) (*tree, []Problem) {
 		row, at := byVariable[name], pos{Source: envPrefix + name}
 		val, ok := environmentValue(row, vars[name], at)
 		if !ok {
-			p := problemAt(at, Warning, row.path, "can't be read as a "+row.typ.String()+"; it is ignored", "see "+row.path)
+			p := problemAt(at, Warning, row.path, "can't be read: its type is "+row.typ.String()+"; it is ignored", "")
 			problems = append(problems, p)
 			continue
 		}

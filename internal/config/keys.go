@@ -106,6 +106,9 @@ type key struct {
 	enum   []string
 	limits *limits
 	status status
+	// fatal: a value of the wrong form forbids the start, since no default does what was
+	// meant.
+	fatal bool
 	// restart: a change needs a restart of the agent, not only a reload.
 	restart bool
 	doc     string

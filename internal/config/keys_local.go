@@ -86,7 +86,7 @@ func bootstrapKeys() []key {
 	return []key{
 		{path: "bootstrap.dcs", typ: tFree, doc: "The first contents of `/config`: copied to the store once, by the member that creates the cluster. Later changes here have no effect; use `edit-config`."},
 		{path: "bootstrap.method", typ: tString, def: "initdb", status: promised, doc: "Name of a custom bootstrap method."},
-		{path: "bootstrap.initdb", typ: tOptions, doc: "Options of initdb. Not allowed: `pgdata nosync pwfile sync-only version`."},
+		{path: "bootstrap.initdb", typ: tOptions, fatal: true, doc: "Options of initdb. Not allowed: `pgdata nosync no-sync pwfile sync-only username version`."},
 		{path: "bootstrap.pg_hba", typ: tLines, doc: "Lines appended to the new cluster's pg_hba.conf, unless `postgresql.pg_hba` replaces it."},
 		{path: "bootstrap.users", typ: tFree, status: notYet, doc: "Users to create; Patroni 4 dropped it too."},
 		{path: "bootstrap.post_bootstrap", typ: tString, status: notYet, doc: "Script run on a new primary."},

@@ -47,8 +47,8 @@ func localPostgresqlKeys() []key {
 		{path: "postgresql.connect_address", typ: tAddr, def: "= listen", env: "POSTGRESQL_CONNECT_ADDRESS", doc: "The address published to others."},
 		{path: "postgresql.proxy_address", typ: tAddr, env: "POSTGRESQL_PROXY_ADDRESS", status: notYet, doc: "Address of a pooler, published as proxy_url."},
 		{path: "postgresql.data_dir", typ: tPath, env: "POSTGRESQL_DATA_DIR", restart: true, doc: "The data directory. Required."},
-		{path: "postgresql.config_dir", typ: tPath, def: "= data_dir", env: "POSTGRESQL_CONFIG_DIR", restart: true, doc: "Where postgresql.conf and pg_hba.conf live."},
-		{path: "postgresql.config_base_name", typ: tString, def: "postgresql", restart: true, doc: "Name of the configuration file, without .conf."},
+		{path: "postgresql.config_dir", typ: tPath, def: "= data_dir", env: "POSTGRESQL_CONFIG_DIR", status: promised, restart: true, doc: "Where postgresql.conf and pg_hba.conf live."},
+		{path: "postgresql.config_base_name", typ: tString, def: "postgresql", status: promised, restart: true, doc: "Name of the configuration file, without .conf."},
 		{path: "postgresql.bin_dir", typ: tPath, def: "$PATH", env: "POSTGRESQL_BIN_DIR", doc: "PostgreSQL's programs."},
 		{path: "postgresql.bin_name", typ: tSection, doc: "Other names of these programs."},
 		{path: "postgresql.pgpass", typ: tPath, def: "RUN_DIR/pgpass", env: "POSTGRESQL_PGPASS", restart: true, doc: "Password file of the member's own connections. (Patroni's default is ~/pgpass, which two members of one user would share.)"},
@@ -62,7 +62,7 @@ func localPostgresqlKeys() []key {
 	for _, bin := range []string{"pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"} {
 		rows = append(rows, key{
 			path: "postgresql.bin_name." + bin, typ: tString, def: bin,
-			env: "POSTGRESQL_BIN_" + strings.ToUpper(bin), doc: "Name of " + bin + ".",
+			env: "POSTGRESQL_BIN_" + strings.ToUpper(bin), status: notYet, doc: "Name of " + bin + ".",
 		})
 	}
 	return rows

@@ -67,8 +67,8 @@ func conformOptions(t *tree) (message, hint string) {
 
 // Options that would change where a program works, which is the agent's business.
 const (
-	refusedInitDB     = " pgdata nosync pwfile sync-only version "
-	refusedBasebackup = " pgdata format wal-method xlog-method gzip version dbname host port username password "
+	refusedInitDB     = " pgdata nosync no-sync pwfile sync-only username version help "
+	refusedBasebackup = " pgdata format wal-method xlog-method gzip version help dbname host port username password no-sync write-recovery-conf "
 )
 
 // splitOptions separates the allowed options from the refused names.

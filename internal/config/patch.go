@@ -4,49 +4,30 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 )
 
-// ErrNotMapping is returned when a configuration or a patch is no JSON mapping.
+// ErrNotMapping is returned when a shared configuration is something else.
 var ErrNotMapping = errors.New("a configuration must be a JSON mapping")
 
-// Patch merges patch into current the way PATCH /config and `edit-config` do, and
-// reports whether anything changed: mappings merge, null deletes a key, lists and
-// scalars replace. Two values are the same when they print the same, so patching 100
-// over "100" changes nothing and keeps the string. Keys keep their order, new ones come
-// last. A null inside a mapping that is new is stored as null. An empty current counts
-// as {}.
-//
-// One difference to Patroni: deleting a key that holds null counts as a change, since
-// otherwise such a key could never be got rid of.
-func Patch(current, patch json.RawMessage) (merged json.RawMessage, changed bool, err error) {
-	if len(current) == 0 {
-		current = json.RawMessage("{}")
-	}
-	base, err := parseMapping("current configuration", current)
-	if err != nil {
-		return nil, false, err
-	}
-	over, err := parseMapping("patch", patch)
-	if err != nil {
-		return nil, false, err
-	}
-	base = base.clone()
-	changed = patchTree(base, over)
-	return appendJSON(nil, base), changed, nil
-}
-
-func parseMapping(what string, text []byte) (*tree, error) {
+func parseMapping(text []byte) (*tree, error) {
 	t, err := parseJSON(text)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
-	}
-	if t.kind != kindMap {
-		return nil, fmt.Errorf("read %s: %w", what, ErrNotMapping)
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, fmt.Errorf("the JSON ends too early: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("no JSON: %w", err)
+	case t.kind != kindMap:
+		return nil, ErrNotMapping
 	}
 	return t, nil
 }
 
-// patchTree merges over into base, in place.
+// patchTree merges over into base, in place, the way all of Patroni's sources are
+// merged: mappings merge, null deletes a key, lists and scalars replace. Two values are
+// the same when they print the same, and then the old one stays. Keys keep their order,
+// new ones come last. (What goes into the store is merged by dcs.PatchConfig, by the
+// same rules.)
 func patchTree(base, over *tree) (changed bool) {
 	for _, e := range over.keys {
 		old := base.get(e.key)

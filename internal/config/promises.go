@@ -28,6 +28,7 @@ func promises() []promise {
 		{"standby_cluster", true, followsRemote, "this cluster would become writable beside the one it should follow", "remove the section"},
 		{"slots", true, hasContent, "a logical consumer would lose its slot, and data, in a failover", "remove the section and create slots by hand"},
 		{"postgresql.pre_promote", true, hasContent, "a promotion would not wait for your script's consent", "remove the key"},
+		{"postgresql.config_base_name", false, notWord("postgresql"), "PostgreSQL would run with postgresql.conf instead", "rename the file, and remove the key"},
 		{"citus", false, hasContent, "Citus clusters are out of scope", "remove the section"},
 		{"bootstrap.method", false, notWord("initdb"), "an empty database would be created where your method would restore one", "remove the key once the cluster exists"},
 		{"watchdog.mode", false, requiresWatchdog, "a node without a working watchdog could lead", "set it to off or automatic"},
@@ -85,7 +86,7 @@ func requiresWatchdog(t *tree) bool {
 func checkPromises(t *tree, prefix string, shared bool) []Problem {
 	var problems []Problem
 	for _, p := range promises() {
-		if p.shared != shared && !strings.HasPrefix(p.path, "postgresql.") {
+		if p.shared != shared && !(p.shared && strings.HasPrefix(p.path, "postgresql.")) {
 			continue
 		}
 		v := t.at(p.path)

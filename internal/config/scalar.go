@@ -109,17 +109,18 @@ func plainFloat(text string) (string, bool) {
 		return "", true
 	}
 	if strings.Contains(s, ":") {
-		sign := 1.0
+		sign, total, base := 1.0, 0.0, 1.0
 		if strings.HasPrefix(s, "-") {
 			sign = -1
 		}
-		total := 0.0
-		for _, part := range strings.Split(strings.TrimLeft(s, "+-"), ":") {
-			f, err := strconv.ParseFloat(part, 64)
+		parts := strings.Split(strings.TrimLeft(s, "+-"), ":")
+		for i := len(parts) - 1; i >= 0; i-- { // the order decides the last digit
+			f, err := strconv.ParseFloat(parts[i], 64)
 			if err != nil {
 				return "", false
 			}
-			total = total*60 + f
+			total += f * base
+			base *= 60
 		}
 		return pyFloat(sign * total), true
 	}
@@ -128,6 +129,15 @@ func plainFloat(text string) (string, bool) {
 		return "", false
 	}
 	return pyFloat(f), true
+}
+
+// canonicalFloat spells a JSON number one way, so that 1.50 and 1.5 are the same.
+func canonicalFloat(num string) string {
+	f, err := strconv.ParseFloat(num, 64)
+	if s := pyFloat(f); err == nil && s != "" {
+		return s
+	}
+	return num
 }
 
 // pyFloat prints a float as Python's repr does: 1.0 keeps its point, exponents begin

@@ -8,8 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxLocateLines bounds the search of locate, which parses a text once per line.
-const maxLocateLines = 3000
+// The bounds of locate: how many lines a quote or bracket may stay open before it counts
+// as never closed, and how often to start over after one that was closed.
+const (
+	openLines    = 40
+	locateRounds = 20
+)
 
 // syntaxProblem turns the parser's error into a sentence that has a line, a column and
 // what to do. The parser's own line is where the enclosing block began, which in a
@@ -48,7 +52,7 @@ func tabProblem(source string, text []byte) (Problem, bool) {
 	}
 	message := "a tab in the indentation: YAML indents with blanks only"
 	if count > 1 {
-		message = fmt.Sprintf("a tab in the indentation, here and in %d more lines: YAML indents with blanks only", count-1)
+		message = fmt.Sprintf("a tab in the indentation, in %d lines, of which this is the first: YAML indents with blanks only", count)
 	}
 	hint := "replace each tab at the beginning of a line by two blanks (`expand -i -t 2 FILE`), " +
 		"then check that nested keys stand deeper than the key they belong to"
@@ -77,21 +81,43 @@ func encodingProblem(source string, text []byte) (Problem, bool) {
 // locate finds the line where reading fails for good: the text up to the line before
 // can be read, and no longer beginning can. The column is that of the line's first
 // character.
+//
+// A beginning also fails while a quote or bracket is open, so a binary search may stop
+// at one that is closed some lines on; then it starts over behind that.
 func locate(text []byte) (line, column int) {
 	lines := bytes.SplitAfter(text, []byte("\n"))
-	if len(lines) > maxLocateLines {
-		return 1, 1
+	ends := make([]int, len(lines)+1) // ends[n] is the length of the first n lines
+	for i, l := range lines {
+		ends[i+1] = ends[i] + len(l)
 	}
-	end := len(text)
-	for n := len(lines); n > 0; n-- {
-		end -= len(lines[n-1])
-		if _, err := decodeDocument(text[:end]); err == nil || end == 0 {
-			line = n
+	fails := func(n int) bool {
+		_, err := decodeDocument(text[:ends[n]])
+		return err != nil
+	}
+	good, bad := 0, len(lines) // the first good lines can be read, the first bad ones can't
+	for range locateRounds {
+		low, high := good, bad
+		for high-low > 1 {
+			if middle := (low + high) / 2; fails(middle) {
+				high = middle
+			} else {
+				low = middle
+			}
+		}
+		good = low
+		closed := 0
+		for n := high + 1; n < bad && n <= high+openLines && closed == 0; n++ {
+			if !fails(n) {
+				closed = n
+			}
+		}
+		if closed == 0 {
 			break
 		}
+		good = closed
 	}
-	body := bytes.TrimLeft(lines[line-1], " \t")
-	return line, len(lines[line-1]) - len(body) + 1
+	body := bytes.TrimLeft(lines[good], " \t")
+	return good + 1, len(lines[good]) - len(body) + 1
 }
 
 // explanations translate the parser's words, matched in order.

@@ -10,15 +10,16 @@ import (
 
 // decodeTags reads the tags and what of them is published. NoFailover and NoSync are
 // resolved: a written nofailover wins over failover_priority, a priority of 0 or less
-// means nofailover otherwise. Raw is nil when nothing is published.
+// means nofailover otherwise. A flag that is neither true nor false counts as set, as it
+// does for the members that read it from the store. Raw is nil when nothing is published.
 func decodeTags(t *tree) events.Tags {
 	tags := events.Tags{
-		NoFailover:       boolean(t.get("nofailover"), false),
+		NoFailover:       truthy(t.get("nofailover")),
 		FailoverPriority: 1,
-		NoLoadBalance:    boolean(t.get("noloadbalance"), false),
-		CloneFrom:        boolean(t.get("clonefrom"), false),
-		NoSync:           boolean(t.get("nosync"), false),
-		NoStream:         boolean(t.get("nostream"), false),
+		NoLoadBalance:    truthy(t.get("noloadbalance")),
+		CloneFrom:        truthy(t.get("clonefrom")),
+		NoSync:           truthy(t.get("nosync")),
+		NoStream:         truthy(t.get("nostream")),
 		ReplicateFrom:    events.NodeName(str(t.get("replicatefrom"), "")),
 	}
 	if n, ok := readInt(t.get("failover_priority")); ok {

@@ -179,10 +179,17 @@ func (t *tree) pyRepr() string {
 		}
 		return "False"
 	case kindInt, kindFloat:
-		if t.num == "" {
-			return strings.ToLower(strings.TrimPrefix(strings.Replace(t.text, ".", "", 1), "+"))
+		switch {
+		case t.kind == kindFloat && t.num != "":
+			return canonicalFloat(t.num)
+		case t.num != "":
+			return t.num
+		case strings.HasSuffix(strings.ToLower(t.text), "nan"):
+			return "nan"
+		case strings.HasPrefix(t.text, "-"):
+			return "-inf"
 		}
-		return t.num
+		return "inf"
 	case kindString:
 		return strconv.Quote(t.text)
 	}

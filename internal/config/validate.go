@@ -226,9 +226,10 @@ func (v *validator) raft() {
 			}
 		}
 	}
-	seen := map[Address]bool{}
+	seen, complete := map[Address]bool{}, true
 	for _, s := range stringsOf(raft.get("partner_addrs")) {
 		a, ok := readAddress(s, 0)
+		complete = complete && ok
 		if !ok {
 			v.add(Error, "raft.partner_addrs", "holds "+strconv.Quote(s)+", which is not of the form host:port", "for example 10.0.0.2:2222")
 			continue
@@ -240,7 +241,7 @@ func (v *validator) raft() {
 	switch {
 	case raft.get("self_addr").isNull() && len(seen) == 0:
 		v.add(Error, "raft.self_addr", "is not defined, and there are no partners", "give self_addr on a node that votes, partner_addrs on one that doesn't")
-	case len(seen) == 1 && !raft.get("self_addr").isNull():
+	case complete && len(seen) == 1 && !raft.get("self_addr").isNull():
 		v.add(Notice, "raft.partner_addrs", "makes two voters, which survive the loss of neither", "add a third node, for example a witness")
 	}
 	if v.c.Raft.Password.Reveal() == "" {
