@@ -22,9 +22,9 @@ import (
 	"github.com/pgregent/regent/events/journal"
 	"github.com/pgregent/regent/fsm"
 	"github.com/pgregent/regent/internal/agent"
+	"github.com/pgregent/regent/internal/api"
 	"github.com/pgregent/regent/internal/config"
 	"github.com/pgregent/regent/internal/logging"
-	"github.com/pgregent/regent/internal/mono"
 	"github.com/pgregent/regent/internal/replay"
 	"github.com/pgregent/regent/pgmgr"
 	"github.com/pgregent/regent/pgmgr/keeper"
@@ -64,6 +64,7 @@ type daemon struct {
 	store   dcs.Store
 	keeper  *agent.Keeper
 	pg      *pgmgr.Manager
+	server  *api.Server
 }
 
 func runAgent(ctx context.Context, path string) error {
@@ -211,10 +212,11 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 	if err := d.refuseDuplicate(ctx, peers); err != nil {
 		return err
 	}
-	server, err := d.listen(a)
+	server, err := d.listen(a, peers)
 	if err != nil {
 		return err
 	}
+	d.server = server
 	var parts sync.WaitGroup
 	partsCtx, stopParts := context.WithCancel(ctx)
 	defer parts.Wait()
@@ -234,6 +236,24 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 	parts.Go(func() { d.obey(partsCtx, a, signals, stopAPI) })
 	d.log.Info("agent started", "node", string(d.local.Name), "cluster", d.local.Scope, "version", version)
 	return a.Run(ctx)
+}
+
+// listen makes the REST API.
+func (d *daemon) listen(a *agent.Agent, peers *http.Client) (*api.Server, error) {
+	return api.New(api.Options{
+		Name: d.local.Name, Scope: d.local.Scope, Version: version, Compat: d.local.Regent.Compat,
+		FencingOff: d.local.Regent.Fencing == config.FencingOff,
+		Agent:      a, Store: d.store, Peers: peers, Settings: api.SettingsOf(d.local.REST), Log: d.log,
+		Ask: func(ctx context.Context, id string, ev events.Event) (bool, string, error) {
+			ans, err := a.Ask(ctx, id, ev)
+			return ans.OK, ans.Text, err
+		},
+		Reload: func() { d.reload(a) },
+		CheckConfig: func(raw []byte) error {
+			_, problems := config.ParseDynamic(raw)
+			return config.Errors(problems)
+		},
+	})
 }
 
 // obey turns signals into requests. The REST API goes first, so that load balancers
@@ -273,6 +293,9 @@ func (d *daemon) reload(a *agent.Agent) {
 	d.mu.Lock()
 	d.local = local
 	d.mu.Unlock()
+	if err := d.server.Reload(api.SettingsOf(local.REST)); err != nil {
+		d.log.Error("the REST API keeps its settings", "err", err)
+	}
 	a.Reload()
 }
 
@@ -325,5 +348,3 @@ func (d *daemon) close() error {
 	}
 	return errors.Join(errs...)
 }
-
-var _ = mono.Now
