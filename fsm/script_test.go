@@ -2,10 +2,8 @@ package fsm
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,12 +19,11 @@ import (
 // decided, with its reason, and what it ordered. Run `go test ./fsm -rewrite` after
 // a change, and read the diff before you keep it.
 
-var corpus []State //nolint:gochecknoglobals // states visited by the scripts, for the report
-
-func TestScripts(t *testing.T) {
-	corpus = nil
+// runScripts plays every script and returns the states that were visited.
+func runScripts(t *testing.T) []State {
+	var visited []State
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
-		e := &env{t: t, m: New(), last: map[string]events.ActionID{}}
+		e := newEnv(t)
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			e.out.Reset()
 			e.t = t
@@ -36,23 +33,29 @@ func TestScripts(t *testing.T) {
 		if e.s.Defects != 0 {
 			t.Errorf("%s: the machine counted %d defects", path, e.s.Defects)
 		}
+		visited = append(visited, e.visited...)
 	})
-	if !flag.Parsed() {
-		t.Fatal("flags are not parsed")
-	}
-	checkReport(t)
+	return visited
 }
 
 // env is one agent's machine under a script.
 type env struct {
-	t    *testing.T
-	m    *Machine
-	s    State
-	seq  uint64
-	now  events.Instant
-	out  strings.Builder
-	last map[string]events.ActionID // latest action of each kind
-	said string
+	t       *testing.T
+	m       *Machine
+	s       State
+	seq     uint64
+	now     events.Instant
+	out     strings.Builder
+	last    map[string]events.ActionID // latest action of each kind
+	held    map[string]bool            // kinds whose outcomes the script tells itself
+	fed     events.Event               // the latest event, for "again"
+	said    string
+	quiet   bool
+	visited []State
+}
+
+func newEnv(t *testing.T) *env {
+	return &env{t: t, m: New(), now: events.Instant(100 * time.Second), last: map[string]events.ActionID{}, held: map[string]bool{}}
 }
 
 // args of one line.
@@ -80,9 +83,26 @@ func (a args) dur(k string, def time.Duration) time.Duration {
 	return def
 }
 
+func (a args) list(k string) []string {
+	return strings.FieldsFunc(a[k], func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// with returns a copy with defaults for what the line doesn't say.
+func (a args) with(defaults args) args {
+	out := args{}
+	for k, v := range defaults {
+		out[k] = v
+	}
+	for k, v := range a {
+		out[k] = v
+	}
+	return out
+}
+
 // step feeds one event, and the Reconsiders that follow it.
 func (e *env) step(ev events.Event) {
 	e.t.Helper()
+	e.fed = ev
 	for {
 		e.seq++
 		before := e.s
@@ -99,7 +119,7 @@ func (e *env) step(ev events.Event) {
 			e.t.Errorf("%s: %s", ev.Kind(), v)
 		}
 		e.s = s
-		corpus = append(corpus, s)
+		e.visited = append(e.visited, s)
 		e.report(d)
 		if !d.Fired() {
 			return
@@ -109,6 +129,14 @@ func (e *env) step(ev events.Event) {
 }
 
 func (e *env) report(d Decision) {
+	for _, o := range d.Actions {
+		if !Silent(o.Action) {
+			e.last[o.Action.Kind()] = o.ID
+		}
+	}
+	if e.quiet {
+		return
+	}
 	if d.Fired() {
 		fmt.Fprintf(&e.out, "%s -%s-> %s: %s\n", d.From, d.Trigger, d.To, d.Reason.Text)
 	} else if line := d.Reason.Rule + ": " + d.Reason.Text; line != e.said && !strings.HasSuffix(d.Reason.Rule, "/leading") {
@@ -116,33 +144,65 @@ func (e *env) report(d Decision) {
 		e.said = line
 	}
 	for _, o := range d.Actions {
-		if !Silent(o.Action) {
-			e.last[o.Action.Kind()] = o.ID
-		}
-		switch a := o.Action.(type) {
-		case SetTimer, ObservePostgres:
-			continue
-		case PublishMember:
-			fmt.Fprintf(&e.out, "  publish-member %s %s\n", a.Member.Role, a.Member.State)
-		default:
-			b, err := json.Marshal(a)
-			if err != nil {
-				e.t.Fatal(err)
-			}
-			fmt.Fprintf(&e.out, "  %s %s\n", a.Kind(), b)
+		if line := e.describe(o.Action); line != "" {
+			fmt.Fprintf(&e.out, "  %s\n", line)
 		}
 	}
 }
 
+// describe puts an action into one line, times relative; empty for those that
+// every other step has.
+func (e *env) describe(action Action) string {
+	fence := func(f Fence) string {
+		return fmt.Sprintf("%s fence=+%s revision=%d", action.Kind(), f.Deadline.Sub(e.now), f.Revision)
+	}
+	switch a := action.(type) {
+	case SetTimer, ObservePostgres, ExtendFence:
+		return ""
+	case RenewLease:
+		return fmt.Sprintf("renew-lease %s", a.Lease)
+	case GrantLease:
+		return fmt.Sprintf("grant-lease %s", a.TTL)
+	case PublishMember:
+		return fmt.Sprintf("publish-member %s %s", a.Member.Role, a.Member.State)
+	case WriteStatus:
+		return fmt.Sprintf("write-status %d", a.Optime)
+	case StartPrimary:
+		return fence(a.Fence)
+	case Promote:
+		return fence(a.Fence)
+	case Stop:
+		return fmt.Sprintf("stop %s checkpoint=%v patience=%s", a.Mode, a.Checkpoint, a.Patience)
+	default:
+		b, err := json.Marshal(a)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		return a.Kind() + " " + string(b)
+	}
+}
+
+// run carries out one line. What every script would have to say again and again,
+// that the member key, the status key and the keeper's deadline were written, is
+// said for it unless it asked to tell those itself ("hold").
 func (e *env) run(d *datadriven.TestData) {
 	a := parseArgs(d)
 	switch d.Cmd {
 	case "start":
 		e.start(a)
+	case "replica":
+		e.replica(d, a)
+	case "primary":
+		e.primary(d, a)
+	case "hold":
+		for k := range a {
+			e.held[k] = true
+		}
 	case "keeper":
 		e.step(events.KeeperFound{PID: int(a.num("pid")), Armed: a.has("armed"), Deadline: e.now.Add(a.dur("armed", 0))})
 	case "postgres":
-		e.step(events.PostgresObserved{State: e.postgres(d, a), Began: e.now})
+		began := e.now.Add(-a.dur("begun", 0))
+		e.step(events.PostgresObserved{State: e.postgres(d, d.CmdArgs[0].Key, a), Began: began})
 	case "cluster":
 		e.cluster(a)
 	case "done", "refused", "unavailable", "unknown":
@@ -150,11 +210,7 @@ func (e *env) run(d *datadriven.TestData) {
 	case "acquired":
 		e.step(events.LeaseAcquired{ID: e.last["acquire-leader"], Revision: events.Revision(a.num("rev"))})
 	case "renewed":
-		var keys []string
-		if a.has("leader") {
-			keys = append(keys, "leader")
-		}
-		e.renewed(append(keys, "members/"+string(e.s.Self)))
+		e.renewed(a.has("leader"), a.dur("sent", 0))
 	case "renewal-failed":
 		e.step(events.RenewalFailed{ID: e.last["renew-lease"], Class: events.Unavailable, Why: "timeout"})
 	case "lease-lost":
@@ -170,14 +226,29 @@ func (e *env) run(d *datadriven.TestData) {
 	default:
 		e.simple(d, a)
 	}
+	e.settle()
 	fmt.Fprintf(&e.out, "= %s, %s\n", e.s.Phase, e.s.Last.Status)
+}
+
+// settle tells the outcomes that no script is about.
+func (e *env) settle() {
+	for _, kind := range []string{"publish-member", "write-status", "extend-fence"} {
+		for _, f := range e.s.Flight {
+			if f.Kind == kind && !e.held[kind] {
+				e.step(events.ActionFinished{ID: f.ID, Action: kind, Class: events.Done})
+			}
+		}
+	}
 }
 
 // simple are facts that need no more than their fields.
 func (e *env) simple(d *datadriven.TestData, a args) {
+	name := func(k string) events.NodeName { return events.NodeName(a[k]) }
 	switch d.Cmd {
 	case "down":
 		e.step(events.PostgresDown{PID: e.s.Postgres.State.PID, Signal: int(a.num("signal")), Ours: a.has("ours"), Fenced: a.has("fenced")})
+	case "up":
+		e.step(events.PostgresUp{PID: 4242})
 	case "fence-begun":
 		e.step(events.FenceBegun{Why: "deadline"})
 	case "keeper-lost":
@@ -187,11 +258,11 @@ func (e *env) simple(d *datadriven.TestData, a args) {
 	case "walreceiver-ended":
 		e.step(events.WalReceiverEnded{})
 	case "sync-lost":
-		e.step(events.SyncLost{Standby: events.NodeName(a["standby"]), Mode: "sync"})
+		e.step(events.SyncLost{Standby: name("standby"), Mode: "sync"})
 	case "peer":
 		e.step(events.PeerObserved{ID: e.last["probe-peers"], Peer: events.Peer{
-			Name: events.NodeName(a["name"]), Reachable: !a.has("silent"), Primary: a.has("primary"),
-			Timeline: events.Timeline(a.num("tl")), Position: events.LSN(a.num("lsn")),
+			Name: name("name"), Reachable: !a.has("silent"), Primary: a.has("primary"),
+			Timeline: events.Timeline(max(1, a.num("tl"))), Position: events.LSN(a.num("lsn")),
 			Tags: events.Tags{NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority")))},
 		}})
 	case "store-down":
@@ -201,145 +272,103 @@ func (e *env) simple(d *datadriven.TestData, a args) {
 	case "shutdown":
 		e.step(events.ShutdownRequested{By: "SIGTERM"})
 	case "switchover":
-		e.step(events.SwitchoverRequested{ID: "1", From: events.NodeName(a["from"]), To: events.NodeName(a["to"])})
+		e.step(events.SwitchoverRequested{ID: "s1", From: name("from"), To: name("to")})
+	case "failover":
+		e.step(events.FailoverRequested{ID: "f1", To: name("to")})
 	case "restart":
-		e.step(events.RestartRequested{ID: "2"})
+		id := "r1"
+		if a.has("id") {
+			id = a["id"]
+		}
+		e.step(events.RestartRequested{ID: id})
+	case "reinit":
+		e.step(events.ReinitRequested{ID: "i1"})
+	case "pause", "resume":
+		e.step(events.PauseChanged{Paused: d.Cmd == "pause"})
+	case "config":
+		e.step(events.ConfigChanged{Settings: a.settings(e.s.Self)})
+	case "journal-degraded":
+		e.step(events.JournalDegraded{Why: a["why"]})
 	case "time-jumped":
 		e.now = e.now.Add(a.dur("by", time.Minute))
 		e.step(events.TimeJumped{By: a.dur("by", time.Minute)})
 	case "start-timeout":
 		e.step(events.PrimaryStartTimeout{})
-	case "reconsider":
-		e.step(events.Reconsider{})
+	case "again":
+		e.step(e.fed)
 	default:
 		e.t.Fatalf("%s: unknown command %q", d.Pos, d.Cmd)
 	}
 }
 
 func (e *env) start(a args) {
-	if e.now == 0 {
-		e.now = events.Instant(100 * time.Second)
-	}
 	self := events.NodeName(a["self"])
 	if self == "" {
 		self = e.s.Self
 	}
-	set := events.Settings{
-		TTL: a.dur("ttl", 2*time.Second), LoopWait: a.dur("loop_wait", time.Second), RetryTimeout: time.Second,
-		PrimaryStartTimeout: a.dur("start_timeout", 300*time.Second), MaximumLagOnFailover: 1000,
-		MemberSlotsTTL: 30 * time.Minute, UseSlots: a.has("slots"), UsePgRewind: true, RemoveDataDir: !a.has("keep_data"),
-		StopWait: 10 * time.Second, MayBootstrap: true, Pause: a.has("pause"),
-		Tags:    events.Tags{NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority")))},
-		ConnURL: "postgres://" + string(self) + ":5432/postgres", APIURL: "http://" + string(self) + ":8008/patroni",
-		BootstrapConfig: `{"ttl":2}`,
+	boot := "boot1"
+	if a.has("boot") {
+		boot = a["boot"]
 	}
-	e.step(events.AgentStarted{Node: self, Scope: "demo", Version: "test", Boot: "boot1", Settings: set})
+	e.step(events.AgentStarted{Node: self, Scope: "demo", Version: "test", Boot: boot, Settings: a.settings(self)})
 }
 
-func (e *env) postgres(d *datadriven.TestData, a args) events.PostgresState {
-	p := events.PostgresState{ServerVersion: 150000}
-	p.Data = events.DataDir{Content: events.DataCluster, SystemID: "7000000000000000001", CanRewind: !a.has("norewind")}
-	if a.has("sysid") {
-		p.Data.SystemID = events.SystemID(a["sysid"])
+// replica is a standby of pg01 that has been streaming for a while; its lease is L-NAME.
+func (e *env) replica(d *datadriven.TestData, a args) {
+	a = a.with(args{"self": "pg02", "rev": "10", "leader": "pg01/L-pg01", "members": "pg01:primary,pg02:replica,pg03:replica", "optime": "900", "lsn": "900"})
+	e.quietly(func() {
+		e.start(a)
+		e.step(events.KeeperFound{PID: 4242})
+		e.step(events.PostgresObserved{State: e.postgres(d, "standby", a.with(args{"upstream": "pg01"})), Began: e.now})
+		e.cluster(a.with(args{"read": ""}))
+		e.finish("grant-lease", events.Result{Lease: events.LeaseID("L-" + a["self"]), TTL: e.s.Settings.TTL, SentAt: e.now})
+		e.settle()
+		e.now = e.now.Add(10 * time.Millisecond)
+	})
+}
+
+// primary is the holder with its lease L-NAME, followed by pg02 and pg03.
+func (e *env) primary(d *datadriven.TestData, a args) {
+	a = a.with(args{
+		"self": "pg01", "rev": "10", "members": "pg01:primary,pg02:replica,pg03:replica", "optime": "900", "lsn": "900",
+		"standbys": "pg02,pg03", "retained": "pg01",
+	})
+	if !a.has("leader") {
+		a["leader"] = a["self"] + "/L-" + a["self"] + "@5"
 	}
-	tl, lsn := events.Timeline(max(a.num("tl"), 1)), events.LSN(a.num("lsn"))
-	p.CheckpointTimeline = tl
-	if a.has("unchecked") {
-		p.CheckpointTimeline = tl - 1
-	}
-	up := func() { p.Running, p.Ready, p.PID, p.Timeline = true, true, 4242, tl }
-	switch d.CmdArgs[0].Key {
-	case "empty":
-		p.Data = events.DataDir{Content: events.DataEmpty}
-	case "broken":
-		p.Data = events.DataDir{Content: events.DataBroken, Problem: "no control file"}
-	case "stopped":
-		p.Data.Standby = a.has("standby_data")
-	case "silent":
-		p.Running, p.PID, p.Why = true, 4242, "timeout"
-	case "primary":
-		up()
-		p.Position = lsn
-		for _, n := range strings.Split(a["standbys"], ",") {
-			if n != "" {
-				p.Standbys = append(p.Standbys, events.StandbyState{Name: events.NodeName(n), State: "streaming", Flushed: lsn})
-			}
-		}
-	case "standby":
-		up()
-		p.InRecovery, p.Received, p.Replayed, p.Data.Standby = true, lsn, lsn, true
-		if u := a["upstream"]; u != "" {
-			p.ConfiguredUpstream, p.Upstream, p.Streaming = u+":5432", u+":5432", a.has("streaming")
-		}
-	default:
-		e.t.Fatalf("%s: unknown postgres %q", d.Pos, d.CmdArgs[0].Key)
-	}
-	return p
+	e.quietly(func() {
+		e.start(a)
+		e.step(events.KeeperFound{PID: 4242, Armed: true, Deadline: e.now.Add(time.Second)})
+		e.step(events.PostgresObserved{State: e.postgres(d, "primary", a), Began: e.now})
+		e.cluster(a.with(args{"read": ""}))
+		e.renewed(true, 0)
+		e.settle()
+		e.now = e.now.Add(10 * time.Millisecond)
+	})
+}
+
+func (e *env) quietly(do func()) {
+	e.quiet = true
+	do()
+	e.quiet = false
 }
 
 func (e *env) cluster(a args) {
-	v := events.ClusterView{Revision: events.Revision(a.num("rev"))}
-	if a.has("init") {
-		v.Initialize = events.Initialize{Version: 1, SystemID: events.SystemID(a["init"]), By: events.NodeName(a["by"])}
-	} else if !a.has("fresh") {
-		v.Initialize = events.Initialize{Version: 1, SystemID: "7000000000000000001"}
-	}
-	if !a.has("fresh") {
-		v.Config = events.DynamicConfig{Version: 1}
-	}
-	if l := a["leader"]; l != "" {
-		name, lease, _ := strings.Cut(l, "/")
-		since := v.Revision
-		if a.has("since") {
-			since = events.Revision(a.num("since"))
-		}
-		v.Leader = events.Leader{Name: events.NodeName(name), Lease: events.LeaseID(lease), Created: since, Version: since}
-	}
-	for _, m := range strings.Split(a["members"], ",") {
-		if m == "" {
-			continue
-		}
-		f := strings.Split(m, ":")
-		mem := events.Member{Name: events.NodeName(f[0]), Role: f[1], State: "running", Regent: "test",
-			ConnURL: "postgres://" + f[0] + ":5432/postgres", APIURL: "http://" + f[0] + ":8008/patroni",
-			HandOff: events.LeaseID("L-" + f[0]), Timeline: events.Timeline(max(a.num("tl"), 1)), XLogLocation: events.LSN(a.num("optime")),
-			Tags: events.Tags{FailoverPriority: 1}}
-		for _, x := range f[2:] {
-			switch x {
-			case "patroni":
-				mem.HandOff, mem.Regent = "", ""
-			case "nofailover":
-				mem.Tags.NoFailover = true
-			case "unchecked":
-				mem.CheckpointPending = true
-			case "stopped":
-				mem.State = "stopped"
-			}
-		}
-		v.Members = append(v.Members, mem)
-	}
-	sort.Slice(v.Members, func(i, j int) bool { return v.Members[i].Name < v.Members[j].Name })
-	v.Status = events.Status{Version: 1, Optime: events.LSN(a.num("optime"))}
-	if f := a["failover"]; f != "" {
-		from, to, _ := strings.Cut(f, ">")
-		v.Failover = events.FailoverRequest{Version: v.Revision, Leader: events.NodeName(from), Candidate: events.NodeName(to)}
-	}
-	if tl := a.num("history"); tl > 0 {
-		v.History = events.History{Version: 1}
-		for i := uint64(1); i < tl; i++ {
-			v.History.Lines = append(v.History.Lines, events.HistoryLine{Timeline: events.Timeline(i), LSN: 1})
-		}
-	}
-	ev := events.ClusterObserved{View: v}
-	if a.has("read") {
-		ev.Read = e.now
+	ev := events.ClusterObserved{View: e.view(a)}
+	if !a.has("read") {
 		e.step(ev)
-		if id := e.last["refresh-view"]; e.s.inFlightID(Flight{ID: id}) {
-			e.step(events.ActionFinished{ID: id, Action: "refresh-view", Class: events.Done})
-		}
 		return
 	}
+	ev.Read = e.now.Add(-a.dur("read", 0))
 	e.step(ev)
+	e.finish("refresh-view", events.Result{})
+}
+
+// finish ends the latest action of a kind well, if it is under way.
+func (e *env) finish(kind string, r events.Result) {
+	if id := e.last[kind]; e.s.inFlightID(Flight{ID: id}) {
+		e.step(events.ActionFinished{ID: id, Action: kind, Class: events.Done, Result: r})
+	}
 }
 
 func (e *env) outcome(d *datadriven.TestData, a args) {
@@ -356,8 +385,7 @@ func (e *env) outcome(d *datadriven.TestData, a args) {
 		r.Divergence = &events.Divergence{Verdict: events.Verdict(a["verdict"]), Why: "as judged"}
 	}
 	if a.has("postgres") {
-		words := strings.Split(a["postgres"], ",")
-		p := e.postgres(&datadriven.TestData{Pos: d.Pos, CmdArgs: []datadriven.CmdArg{{Key: words[0]}}}, a)
+		p := e.postgres(d, a["postgres"], a)
 		r.Postgres = &p
 	}
 	if kind == "revoke-lease" && r.Lease == "" {
@@ -370,17 +398,22 @@ func (e *env) outcome(d *datadriven.TestData, a args) {
 	e.step(events.ActionFinished{ID: id, Action: kind, Class: events.Class(d.Cmd), Why: why, Result: r})
 }
 
-func (e *env) renewed(keys []string) {
+// renewed confirms the renewal under way, sent a while ago.
+func (e *env) renewed(leader bool, sent time.Duration) {
 	lease := e.s.Lease.ID
 	if l := e.s.Store.View.Leader; l.Name == e.s.Self && lease == "" {
 		lease = l.Lease
 	}
+	keys := []string{"members/" + string(e.s.Self)}
+	if leader {
+		keys = append(keys, "leader")
+	}
 	slices.Sort(keys)
-	e.step(events.LeaseRenewed{ID: e.last["renew-lease"], Lease: lease, TTL: e.s.Settings.TTL, SentAt: e.now, Keys: keys})
+	e.step(events.LeaseRenewed{ID: e.last["renew-lease"], Lease: lease, TTL: e.s.Settings.TTL, SentAt: e.now.Add(-sent), Keys: keys})
 }
 
 // advance lets time pass; the timer fires on its way. With renewing, renewals
-// succeed at once.
+// succeed at once, and are not printed; with failing, they fail at once.
 func (e *env) advance(a args) {
 	var by time.Duration
 	for k := range a {
@@ -391,17 +424,16 @@ func (e *env) advance(a args) {
 	end := e.now.Add(by)
 	for e.s.Timer.At != 0 && e.s.Timer.At <= end {
 		e.now = e.s.Timer.At
+		e.quiet = a.has("renewing") && e.s.Timer.Name == "renew"
 		e.step(TimerEvent(e.s.Timer.Name))
-		if a.has("renewing") && e.s.InFlight(RenewLease{}) {
-			var keys []string
-			if e.s.holds() {
-				keys = append(keys, "leader")
-			}
-			e.renewed(keys)
-		}
-		if a.has("failing") && e.s.InFlight(RenewLease{}) {
+		switch {
+		case a.has("renewing") && e.s.InFlight(RenewLease{}):
+			e.renewed(e.s.holds(), 0)
+		case a.has("failing") && e.s.InFlight(RenewLease{}):
 			e.step(events.RenewalFailed{ID: e.last["renew-lease"], Class: events.Unavailable, Why: "timeout"})
 		}
+		e.quiet = false
+		e.settle()
 	}
 	e.now = end
 }
