@@ -36,17 +36,20 @@ func (v *validator) folders() {
 			continue // it follows the run folder
 		}
 		if f.dir != "" && within(f.dir, data) && (f.path != "raft.data_dir" || v.c.Store == "raft") {
-			v.add(Error, f.path, "lies in the data directory, where base backup and pg_rewind copy or delete it", "choose a folder beside it, for example "+data+".regent")
+			v.add(Error, f.path, "lies in the data directory, where base backup and pg_rewind copy or delete it",
+				"choose a folder beside it, for example "+data+".regent")
 		}
 		if f.dir != "" && f.dir != data && within(data, f.dir) && f.path != "regent.run_dir" {
 			v.add(Error, f.path, "contains the data directory", "choose a folder of its own")
 		}
 	}
 	if v.c.Postgres.ConfigDir != data {
-		v.add(Error, "postgresql.config_dir", "is not implemented in this release: PostgreSQL would run with the files in data_dir instead", "move them there, and remove the key")
+		v.add(Error, "postgresql.config_dir",
+			"is not implemented in this release: PostgreSQL would run with the files in data_dir instead", "move them there, and remove the key")
 	}
 	if n := len(filepath.Join(v.c.Regent.RunDir, longestSocket)); n > maxSocketPath {
-		v.add(Error, "regent.run_dir", fmt.Sprintf("is %d bytes too long: a socket's path has at most %d", n-maxSocketPath, maxSocketPath), "set regent.run_dir to a short path, for example /run/regent/"+v.c.Scope)
+		v.add(Error, "regent.run_dir",
+			fmt.Sprintf("is %d bytes too long: a socket's path has at most %d", n-maxSocketPath, maxSocketPath), "set regent.run_dir to a short path, for example /run/regent/"+v.c.Scope)
 	}
 }
 

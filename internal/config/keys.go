@@ -85,8 +85,10 @@ func (s status) String() string {
 		return "no meaning here"
 	case promised:
 		return "refused unless off"
-	default:
+	case honoured:
 		return "yes"
+	default:
+		return "unknown"
 	}
 }
 
