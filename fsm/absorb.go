@@ -19,6 +19,7 @@ func absorb(e *effects) {
 		// time. What was read before the jump is old, and read again (S24).
 		e.order(RefreshView{})
 		e.NextTick = e.Now
+		e.staleRace()
 	case events.JournalDegraded:
 		e.Journal = ev.Why
 	case events.ShutdownRequested:
@@ -70,37 +71,47 @@ func absorbStart(s *State, ev events.AgentStarted) {
 		Schema: StateSchema, Seq: old.Seq, Now: old.Now, Wall: old.Wall, Boot: ev.Boot,
 		Self: ev.Node, Scope: ev.Scope, Version: ev.Version, Settings: ev.Settings,
 		Phase: Init, Since: old.Now, NextTick: old.Now,
-		Rejoin: old.Rejoin, Slots: old.Slots, Defects: old.Defects,
+		Rejoin: old.Rejoin, Revive: old.Revive, Slots: old.Slots, Defects: old.Defects,
 	}
 	s.Rejoin.Stage, s.Rejoin.Verdict = "", nil
+	s.Revive.RetryAt = 0
 	if ev.Boot != old.Boot {
 		// Instants of another boot mean nothing (S9).
-		s.Rejoin.NotBefore, s.Slots = 0, nil
+		s.Rejoin.NotBefore, s.Slots, s.Revive = 0, nil, ReviveWork{}
 	}
 }
 
 func absorbCluster(e *effects, ev events.ClusterObserved) {
 	v := ev.View
-	switch {
-	case v.Revision < e.Store.Floor:
-		return // older than this member's own write to the leader key
-	case e.Store.Known && v.Revision < e.Store.View.Revision && ev.Read == 0:
-		return // a watch never goes back; a read may, when the store was restored
+	if older := e.Store.Known && v.Revision < e.Store.View.Revision; older || v.Revision < e.Store.Floor {
+		// A watch never goes back, and a read that was sent before the newer view came
+		// was merely overtaken. A read sent since then can only be older if the
+		// store's content was restored from a backup.
+		if ev.Read <= max(e.Store.At, e.Store.FloorAt) {
+			e.noteRead(ev.Read)
+			return
+		}
+		e.Store.Floor = 0
 	}
 	old := e.leader()
 	if f := v.Failover; f.Pending() && f.Version != e.view().Failover.Version {
 		e.Store.AskedAt = e.Now
 	}
 	e.Store.View, e.Store.At, e.Store.Known = v, e.Now, true
-	if ev.Read != 0 {
-		e.Store.Read = max(e.Store.Read, ev.Read)
-		e.Store.DownSince, e.Store.Why = 0, ""
-	}
+	e.noteRead(ev.Read)
 	if l := v.Leader; l.Name != old.Name || l.Version != old.Version || e.Store.LeaderSince == 0 {
 		e.Store.LeaderSince = e.Now
 	}
 	e.reconcileHolder()
 	e.noteGone()
+}
+
+// noteRead notes that a linearizable read, sent then, was answered.
+func (s *State) noteRead(sent events.Instant) {
+	if sent != 0 {
+		s.Store.Read = max(s.Store.Read, sent)
+		s.Store.DownSince, s.Store.Why = 0, ""
+	}
 }
 
 // noteGone remembers since when the bootstrapper's member key is missing (S17).

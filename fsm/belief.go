@@ -45,7 +45,14 @@ func (s *State) gain(rev events.Revision) {
 		return
 	}
 	s.Holder = Holder{Revision: rev, Since: s.Now}
-	s.Store.Floor = max(s.Store.Floor, rev)
+	s.floor(rev)
+}
+
+// floor makes views older than this member's own write to the leader key past.
+func (s *State) floor(rev events.Revision) {
+	if rev > s.Store.Floor {
+		s.Store.Floor, s.Store.FloorAt = rev, s.Now
+	}
 }
 
 // lose records that the leader key is not this member's any more.
@@ -109,7 +116,12 @@ func mustHold(applies func(s *State) bool) []rule {
 			do: func(e *effects) {
 				e.beginDemotion(DemoteWork{Why: "leadership lost: " + string(e.Holder.Lost), Mode: "immediate"})
 			},
-			status: func(*State) string { return "demoted self because failed to update leader lock in DCS" },
+			status: func(s *State) string {
+				if s.Holder.Lost == events.LossTaken {
+					return "demoting self because I do not have the lock and I was a leader"
+				}
+				return "demoted self because failed to update leader lock in DCS"
+			},
 		},
 		{
 			id: "belief-ending", trigger: BeliefEnding,

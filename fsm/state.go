@@ -78,7 +78,8 @@ type StoreState struct {
 	Read events.Instant `json:"read,omitempty"`
 	// Floor: this member's own writes to the leader key happened at this revision;
 	// older views are past.
-	Floor events.Revision `json:"floor,omitempty"`
+	Floor   events.Revision `json:"floor,omitempty"`
+	FloorAt events.Instant  `json:"floor_at,omitempty"`
 	// LeaderSince is when the leader key was first seen as it is.
 	LeaderSince events.Instant `json:"leader_since,omitempty"`
 	// AskedAt is when the request key was first seen as it is.

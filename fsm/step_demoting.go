@@ -131,7 +131,7 @@ func (e *effects) outcomeHandOver(ev events.ActionFinished) {
 func (e *effects) released(ev events.ActionFinished) {
 	e.Lease.Leads = false
 	e.Holder = Holder{}
-	e.Store.Floor = max(e.Store.Floor, ev.Result.Revision)
+	e.floor(ev.Result.Revision)
 	e.Demote.Stage, e.Demote.StageAt = "done", e.Now
 	e.refresh()
 }

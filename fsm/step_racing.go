@@ -123,6 +123,15 @@ func (e *effects) beginRace() {
 	e.operate(Follow{})
 }
 
+// staleRace forgets the answers of a race after a freeze: while this member stood
+// still, a primary may have come and gone (S16, S24).
+func (e *effects) staleRace() {
+	if e.Phase == Racing && e.Race.Stage != "detach" {
+		e.Race.Stage, e.Race.RetryAt, e.Race.Probe, e.Race.Peers = "wait", e.Now, events.ActionID{}, nil
+		e.Race.Verdict = "time has jumped, so what the peers said is old"
+	}
+}
+
 // probe asks everybody, and reads the store linearizably beside it (S17).
 func (e *effects) probe() {
 	e.Race.Stage, e.Race.Peers, e.Race.Began = "judge", nil, e.Now
