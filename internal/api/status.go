@@ -1,0 +1,173 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/fsm"
+)
+
+// member answers GET /patroni, which always succeeds.
+func (s *Server) member(ctx context.Context, _ *request) *reply {
+	c := s.look(ctx)
+	return inJSON(200, s.describe(&c))
+}
+
+// describe is the document of GET /patroni and of the health checks. Other members
+// compare positions by it, so its keys and their order are Patroni's; what is
+// Regent's own comes last, in a key that Patroni ignores.
+func (s *Server) describe(c *condition) []byte {
+	var o object
+	o.text("state", c.word)
+	p := c.state.Postgres.State
+	if c.live {
+		o.textOrNull("postmaster_start_time", pythonTime(p.StartedAt))
+	}
+	o.text("role", s.spell(c.role))
+	if c.live {
+		s.describeServer(&o, c)
+	}
+	o.flag("pause", c.mode.paused)
+	o.flag("cluster_unlocked", c.unlocked())
+	o.integer("dcs_last_seen", c.lastSeen(s.wall()))
+	if tags := c.tags(); tags != nil {
+		o.stored("tags", tags)
+	}
+	if id := p.Data.SystemID; id != "" {
+		o.text("database_system_identifier", string(id))
+	}
+	o.flag("pending_restart", p.PendingRestart)
+	var who object
+	who.text("version", fsm.PatroniVersion)
+	who.text("scope", s.opt.Scope)
+	who.text("name", string(s.opt.Name))
+	o.mapping("patroni", &who)
+	own := s.describeSelf(c)
+	o.mapping("regent", &own)
+	return o.bytes()
+}
+
+// spell is the role in the words of the version that is imitated.
+func (s *Server) spell(role string) string {
+	if role == "primary" && s.old() {
+		return "master"
+	}
+	return role
+}
+
+// old reports whether the words are those of 3.0.4.
+func (s *Server) old() bool { return s.opt.Compat == "3.0.4" }
+
+// describeServer adds what only an answering PostgreSQL knows.
+func (s *Server) describeServer(o *object, c *condition) {
+	p := c.state.Postgres.State
+	o.integer("server_version", int64(p.ServerVersion))
+	var xlog object
+	if p.InRecovery {
+		// What was flushed, because a hand-off waits for it (safety rule S15); before
+		// anything was streamed, what was replayed.
+		received := p.Received
+		if received == 0 {
+			received = p.Replayed
+		}
+		xlog.unsigned("received_location", uint64(received))
+		xlog.unsigned("replayed_location", uint64(p.Replayed))
+		xlog.textOrNull("replayed_timestamp", pythonTime(p.ReplayedAt))
+		xlog.boolean("paused", p.ReplayPaused)
+	} else {
+		xlog.unsigned("location", uint64(p.Position))
+	}
+	o.mapping("xlog", &xlog)
+	if c.role == "replica" && c.inSync() {
+		o.flag("sync_standby", c.mode.sync)
+		o.flag("quorum_standby", c.mode.quorum)
+	}
+	o.unsigned("timeline", uint64(p.Timeline))
+	if word := replicationState(p); word != "" {
+		o.text("replication_state", word)
+	}
+	if len(p.Standbys) > 0 {
+		rows := make([][]byte, 0, len(p.Standbys))
+		for _, row := range p.Standbys {
+			rows = append(rows, describeStandby(row))
+		}
+		o.list("replication", rows)
+	}
+}
+
+// replicationState is "" for a primary, and for a standby that doesn't stream.
+func replicationState(p events.PostgresState) string {
+	if p.InRecovery && p.Streaming {
+		return "streaming"
+	}
+	return ""
+}
+
+func describeStandby(row events.StandbyState) []byte {
+	var o object
+	o.text("usename", row.User)
+	o.text("application_name", string(row.Name))
+	o.textOrNull("client_addr", row.Addr)
+	o.text("state", row.State)
+	o.text("sync_state", row.SyncState)
+	o.integer("sync_priority", int64(row.SyncPriority))
+	return o.bytes()
+}
+
+// describeSelf is Regent's own part.
+func (s *Server) describeSelf(c *condition) object {
+	var o object
+	st := &c.state
+	o.text("version", s.opt.Version)
+	o.text("phase", string(st.Phase))
+	o.text("status", st.Last.Status)
+	o.text("rule", st.Last.Reason.Rule)
+	o.text("reason", st.Last.Reason.Text)
+	ttl := st.Lease.TTL
+	if ttl == 0 {
+		ttl = st.Settings.TTL
+	}
+	// B of safety rule S2: how long before the belief's end the server is stopped.
+	o.integer("stop_budget_ms", events.StopBudget(ttl).Milliseconds())
+	if c.leads() {
+		o.integer("belief_left_ms", st.BeliefEnd().Sub(c.now).Milliseconds())
+	}
+	o.text("fencing", s.fencing(st))
+	if st.Journal != "" {
+		o.text("journal_degraded", st.Journal)
+	}
+	return o
+}
+
+// fencing says what would stop this member's PostgreSQL in time: "armed" (the keeper,
+// at the deadline), "ready" (the keeper, nothing to fence), "adopted" (a server that
+// the keeper didn't start: no exit status, no death signal, safety rule S5),
+// "stopping" (it is being stopped), "lost" (no keeper at the moment), or "off".
+func (s *Server) fencing(st *fsm.State) string {
+	switch {
+	case s.opt.FencingOff:
+		return "off"
+	case !st.Keeper.Up:
+		return "lost"
+	case st.Keeper.Fencing:
+		return "stopping"
+	case st.Keeper.Adopted && st.Postgres.State.Running:
+		return "adopted"
+	case st.Keeper.Armed:
+		return "armed"
+	default:
+		return "ready"
+	}
+}
+
+// pythonTime rewrites a time as PostgreSQL prints it (2026-11-22 22:33:19.839333+00)
+// in the form that Python prints. What can't be read stays as it is.
+func pythonTime(s string) string {
+	for _, layout := range []string{"2006-01-02 15:04:05-07:00:00", "2006-01-02 15:04:05-07:00", "2006-01-02 15:04:05-07"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.Format("2006-01-02 15:04:05.000000-07:00")
+		}
+	}
+	return s
+}
