@@ -210,8 +210,8 @@ func (m *Manager) awaitReady(ctx context.Context, op, logFile string, logged int
 		if errors.Is(err, ErrBroken) {
 			return fmt.Errorf("%s: %w", op, err)
 		}
-		if ctx.Err() == nil {
-			last = err
+		if last == nil || !errors.Is(err, context.DeadlineExceeded) {
+			last = err // an attempt cut short by our own deadline tells nothing
 		}
 		select {
 		case err := <-down:
