@@ -1,0 +1,156 @@
+package embedded
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/pgregent/regent/events"
+)
+
+// Safety rule S18: raft's leader is kept off the node of the leader key's holder
+// while a healthy voter exists elsewhere. If both die together, failover has to wait
+// for an election before the lease even begins to run out.
+
+const (
+	// closeLog is how far a healthy voter's log may be behind, in entries.
+	closeLog = 64
+	// askVoter bounds the question whether a voter is healthy.
+	askVoter = 300 * time.Millisecond
+	// placeRetryMax bounds the pauses between tries while no voter is healthy.
+	placeRetryMax = time.Minute
+)
+
+// place hands raft's leadership on whenever this node has it and is the holder's. It
+// looks when the content, leadership or a voter's health changes. Only while it wants
+// to move and can't does it look again by itself, less and less often.
+func (s *Store) place(ctx context.Context) {
+	m := moves{pause: s.cfg.Timings.TransferPause, settle: s.cfg.Timings.TransferPause / 5}
+	for {
+		changed, standing, health := s.replica.changed.wait(), s.standing.wait(), s.health.wait()
+		var again <-chan time.Time
+		if wait := m.wait(s.misplaced(), s.cfg.now()); wait == 0 {
+			if s.moveAway(ctx) {
+				m.moved()
+			} else {
+				m.failed()
+			}
+			continue
+		} else if wait > 0 {
+			again = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-standing:
+		case <-health:
+			m.pause = s.cfg.Timings.TransferPause
+		case <-again:
+		}
+	}
+}
+
+// moves says when the next move may be tried.
+type moves struct {
+	settle time.Duration  // a new holder may finish its first writes before the store moves under it
+	pause  time.Duration  // least time between two tries
+	since  events.Instant // when the misplacement was noticed; 0: there is none
+	tried  events.Instant // when the last try began
+}
+
+// wait is how long to wait before the next try: 0 for now, negative for no try. A try
+// that is due counts as begun.
+func (m *moves) wait(misplaced bool, now events.Instant) time.Duration {
+	if !misplaced {
+		m.since = 0
+		return -1
+	}
+	if m.since == 0 {
+		m.since = now
+	}
+	due := m.since.Add(m.settle)
+	if m.tried != 0 {
+		due = max(due, m.tried.Add(m.pause))
+	}
+	if due > now {
+		return due.Sub(now)
+	}
+	m.tried = now
+	return 0
+}
+
+func (m *moves) moved() { m.since = 0 }
+
+func (m *moves) failed() { m.pause = min(2*m.pause, placeRetryMax) }
+
+// misplaced: this node leads raft and holds the leader key, and isn't alone.
+func (s *Store) misplaced() bool {
+	if s.current() == nil || s.replica.holder() != s.cfg.Name {
+		return false
+	}
+	return len(s.otherVoters()) > 0
+}
+
+func (s *Store) otherVoters() []raft.Server {
+	var out []raft.Server
+	for _, server := range s.configuration().Servers {
+		if server.ID != s.folder.id && server.Suffrage == raft.Voter {
+			out = append(out, server)
+		}
+	}
+	return out
+}
+
+// moveAway transfers leadership to the healthiest other voter; false if there is none
+// or raft couldn't.
+func (s *Store) moveAway(ctx context.Context) bool {
+	target, ok := s.healthiest(ctx)
+	if !ok {
+		s.quiet.info("the raft leader stays on the holder's node: no other voter is healthy", "")
+		return false
+	}
+	bounded, cancel := context.WithTimeout(ctx, 2*s.cfg.Timings.Election+time.Second)
+	defer cancel()
+	err := s.wait(bounded, func() raft.Future { return s.raft.LeadershipTransferToServer(target.ID, target.Address) })
+	if err != nil {
+		s.quiet.info("move the raft leader off the holder's node", "", "to", nameOf(target.ID), "err", err)
+		return false
+	}
+	s.log.Info("moved the raft leader off the holder's node", "to", nameOf(target.ID))
+	return true
+}
+
+// healthiest is the voter with the longest log among those that answer now, follow
+// this leader, heard of it lately, and are close behind. Ties go by name.
+func (s *Store) healthiest(ctx context.Context) (best raft.Server, found bool) {
+	voters := s.otherVoters()
+	answers := make([]*Status, len(voters))
+	ctx, cancel := context.WithTimeout(ctx, askVoter)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i, voter := range voters {
+		wg.Go(func() {
+			answer, _, err := s.peers.call(ctx, string(voter.Address), request{Verb: verbStatus})
+			if err == nil {
+				answers[i] = answer.Status
+			}
+		})
+	}
+	wg.Wait()
+	mine := s.raft.AppliedIndex()
+	var most uint64
+	for i, voter := range voters {
+		st := answers[i]
+		if st == nil || st.ID != string(voter.ID) || st.LeaderID != string(s.folder.id) ||
+			st.Age < 0 || st.Age > 4*s.cfg.Timings.Commit+s.cfg.Timings.Heartbeat || st.Applied+closeLog < mine {
+			continue
+		}
+		if !found || st.Applied > most || (st.Applied == most && voter.ID < best.ID) {
+			best, most, found = voter, st.Applied, true
+		}
+	}
+	return best, found
+}

@@ -1,0 +1,138 @@
+package embedded
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/embedded/kv"
+	"github.com/pgregent/regent/events"
+)
+
+// replica is this node's copy of the replicated machine, and raft's view of it.
+type replica struct {
+	// changed tells that the content is another; deadlines, that the next lease to
+	// end may be another one.
+	changed   *signal
+	deadlines *signal
+
+	mu      sync.Mutex // guards the rest
+	machine *kv.Machine
+	view    dcs.View // of the content; rebuilt when the revision grows, never changed in place
+	index   uint64   // of the last entry that changed the content
+}
+
+func newReplica() *replica {
+	return &replica{changed: newSignal(), deadlines: newSignal(), machine: kv.New()}
+}
+
+// Apply implements raft.FSM. Its answer is a kv.Result.
+func (r *replica) Apply(entry *raft.Log) any {
+	r.mu.Lock()
+	term, next, any := r.machine.NextDeadline()
+	result := r.machine.Apply(entry.Term, entry.Data)
+	changed := r.refresh(entry.Index)
+	term2, next2, any2 := r.machine.NextDeadline()
+	r.mu.Unlock()
+	if changed {
+		r.changed.notify()
+	}
+	// Only an earlier end needs telling: who waits for the old one looks again then.
+	if any2 && (!any || term2 != term || next2 < next) {
+		r.deadlines.notify()
+	}
+	return result
+}
+
+// refresh rebuilds the view if the content changed. The caller holds mu.
+func (r *replica) refresh(index uint64) bool {
+	if r.machine.Revision() == r.view.Revision && r.view.KVs != nil {
+		return false
+	}
+	before := r.view.Revision
+	r.view = dcs.View{Revision: r.machine.Revision(), KVs: r.machine.Content()}
+	r.index = index
+	return r.view.Revision != before
+}
+
+// content is the view without its age.
+func (r *replica) content() (v dcs.View, index uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.view, r.index
+}
+
+// holder is the value of the leader key, empty when there is none.
+func (r *replica) holder() events.NodeName {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name, _ := r.machine.Value(dcs.KeyLeader)
+	return events.NodeName(name)
+}
+
+func (r *replica) nextDeadline() (term uint64, at time.Duration, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.machine.NextDeadline()
+}
+
+// Snapshot implements raft.FSM.
+func (r *replica) Snapshot() (raft.FSMSnapshot, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return snapshot{r.machine.Clone()}, nil
+}
+
+// Restore implements raft.FSM.
+func (r *replica) Restore(from io.ReadCloser) error {
+	data, err := io.ReadAll(from)
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	if err := from.Close(); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	r.mu.Lock()
+	err = r.machine.Restore(data)
+	if err == nil {
+		r.refresh(r.index)
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	r.changed.notify()
+	r.deadlines.notify()
+	return nil
+}
+
+type snapshot struct{ machine *kv.Machine }
+
+// Persist implements raft.FSMSnapshot.
+func (s snapshot) Persist(sink raft.SnapshotSink) error {
+	data, err := s.machine.Snapshot()
+	if err == nil {
+		_, err = sink.Write(data)
+	}
+	if err != nil {
+		return fmt.Errorf("persist snapshot: %w", joinCancel(err, sink))
+	}
+	if err := sink.Close(); err != nil {
+		return fmt.Errorf("persist snapshot: %w", err)
+	}
+	return nil
+}
+
+func joinCancel(err error, sink raft.SnapshotSink) error {
+	if cancelErr := sink.Cancel(); cancelErr != nil {
+		return fmt.Errorf("%w; cancel: %w", err, cancelErr)
+	}
+	return err
+}
+
+// Release implements raft.FSMSnapshot.
+func (snapshot) Release() {}

@@ -1,0 +1,153 @@
+package embedded
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/embedded/kv"
+	"github.com/pgregent/regent/events"
+)
+
+// The RPCs between nodes, and from the command line: JSON messages, each behind its
+// length in four bytes. Many calls share a connection; answers carry their call's id.
+
+// verb of a request.
+type verb string
+
+const (
+	// verbPropose carries out Command, on the leader; with Relay a follower passes it on.
+	verbPropose verb = "propose"
+	// verbHello asks who answers and what it knows of the cluster.
+	verbHello verb = "hello"
+	// verbStatus asks for the state of raft there.
+	verbStatus verb = "status"
+	// verbView asks for the local view.
+	verbView verb = "view"
+	// verbWatch asks for the local views, until cancelled.
+	verbWatch verb = "watch"
+	// verbCancel ends the call with this ID; it has no answer.
+	verbCancel verb = "cancel"
+)
+
+type request struct {
+	ID   uint64 `json:"id"`
+	Verb verb   `json:"verb"`
+	// Wait is how long the caller waits for the answer.
+	Wait    time.Duration `json:"wait,omitempty"`
+	Command *kv.Command   `json:"command,omitempty"`
+	Relay   bool          `json:"relay,omitempty"`
+}
+
+type response struct {
+	ID uint64 `json:"id"`
+	// Class is empty when the call went well.
+	Class  string     `json:"class,omitempty"`
+	Error  string     `json:"error,omitempty"`
+	Result *kv.Result `json:"result,omitempty"`
+	Hello  *hello     `json:"hello,omitempty"`
+	Status *Status    `json:"status,omitempty"`
+	View   *wireView  `json:"view,omitempty"`
+}
+
+// The error classes on the wire.
+const (
+	wireUnavailable = "unavailable"
+	wireUnknown     = "unknown"
+	wireBroken      = "broken"
+)
+
+func wireClass(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, dcs.ErrBroken):
+		return wireBroken
+	case errors.Is(err, dcs.ErrUnavailable):
+		return wireUnavailable
+	default:
+		return wireUnknown
+	}
+}
+
+// err is what the other side said went wrong; nil if nothing did.
+func (r response) err() error {
+	switch r.Class {
+	case "":
+		return nil
+	case wireUnavailable:
+		return fmt.Errorf("%w: %s", dcs.ErrUnavailable, r.Error)
+	case wireBroken:
+		return fmt.Errorf("%w: %s", dcs.ErrBroken, r.Error)
+	default:
+		return fmt.Errorf("%w: %s", dcs.ErrUnknown, r.Error)
+	}
+}
+
+type wireView struct {
+	Revision events.Revision `json:"rev"`
+	KVs      []dcs.KV        `json:"kvs"`
+	Age      time.Duration   `json:"age"`
+}
+
+func (w *wireView) view(at events.Instant, more time.Duration) dcs.View {
+	v := dcs.View{Revision: w.Revision, KVs: w.KVs, Age: w.Age, At: at}
+	if v.Age >= 0 {
+		v.Age += more
+	}
+	return v
+}
+
+// hello is what nodes tell each other before there is a cluster.
+type hello struct {
+	ID      raft.ServerID `json:"id"`
+	Addr    string        `json:"addr"`
+	Members []string      `json:"members"` // its member list
+	// Fresh: it has never had raft state.
+	Fresh bool `json:"fresh"`
+	// Servers of the configuration it knows; empty if none.
+	Servers []Server `json:"servers,omitempty"`
+}
+
+// maxFrame bounds a message. Views hold a few kilobytes; this is against garbage.
+const maxFrame = 16 << 20
+
+func writeFrame(w io.Writer, message any) error {
+	body, err := json.Marshal(message)
+	if err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	if len(body) > maxFrame {
+		return fmt.Errorf("encode message: %d bytes are too many", len(body))
+	}
+	frame := binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
+	if _, err := w.Write(append(frame, body...)); err != nil {
+		return fmt.Errorf("send message: %w", err)
+	}
+	return nil
+}
+
+func readFrame(r io.Reader, message any) error {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return fmt.Errorf("receive message: %w", err)
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > maxFrame {
+		return fmt.Errorf("receive message: %d bytes are too many", n)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r, body); err != nil {
+		return fmt.Errorf("receive message: %w", err)
+	}
+	if err := json.Unmarshal(body, message); err != nil {
+		return fmt.Errorf("decode message: %w", err)
+	}
+	return nil
+}
