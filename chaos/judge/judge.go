@@ -1,0 +1,174 @@
+// Package judge decides whether a cluster kept its promises during a fault, from what a
+// writer and a watcher saw of it and from the rows that are left. It is pure, knows nothing
+// of how the fault was made, and tests itself with planted violations: a judge that acquits
+// those must not be believed.
+package judge
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgregent/regent/internal/sandbox/history"
+)
+
+// Evidence is what was seen during one fault, and what was promised for it.
+type Evidence struct {
+	// Fault names it, for the texts.
+	Fault string
+	// From is when the fault began, To when the cluster counted as whole again.
+	From, To time.Duration
+	// Members are all that were watched.
+	Members []string
+	// Writes is the writer's log from its beginning; WriterSpans and WatcherSpans are when
+	// members were seen in which role.
+	Writes                    history.Writes
+	WriterSpans, WatcherSpans []history.Span
+	// Present are the rows that are in the table at To, sorted.
+	Present []int64
+	// LostBefore are rows that an earlier fault's verdict reported lost, sorted.
+	LostBefore []int64
+	// MayLose: acknowledged rows may be lost in this fault (asynchronous replication, and
+	// the node that had them is gone).
+	MayLose bool
+	// MaxOutage is the longest outage that is allowed; zero: any.
+	MaxOutage time.Duration
+	// MinRate is how often per second each member must have been looked at for the verdict
+	// to be worth something; zero: any.
+	MinRate float64
+	// Trouble is why the cluster isn't whole at To; empty when it is.
+	Trouble string
+}
+
+// Kind of a violation.
+type Kind string
+
+// The violations.
+const (
+	// TwoPrimaries: two members were out of recovery at once.
+	TwoPrimaries Kind = "two primaries"
+	// LostRows: acknowledged rows are gone that no exception covers.
+	LostRows Kind = "lost rows"
+	// ForeignRows: rows are there that the writer never sent.
+	ForeignRows Kind = "foreign rows"
+	// LongOutage: nothing was acknowledged for too long.
+	LongOutage Kind = "long outage"
+	// NotWhole: the cluster did not come back.
+	NotWhole Kind = "not whole again"
+	// Blind: the watcher looked too seldom to vouch for anything.
+	Blind Kind = "blind watcher"
+)
+
+// Violation is one broken promise.
+type Violation struct {
+	Kind Kind
+	Text string
+}
+
+// String is for reports.
+func (v Violation) String() string { return string(v.Kind) + ": " + v.Text }
+
+// Verdict on the evidence.
+type Verdict struct {
+	// Outage is the longest time without an acknowledged insert.
+	Outage history.Gap
+	// Lost are the acknowledged rows that went missing in this fault, allowed or not.
+	Lost []history.Ack
+	// Overlaps are proven times with two primaries; Doubts are pairs of observations too
+	// close to each other to tell.
+	Overlaps, Doubts []history.Overlap
+	// Rate is the least looks per second at any member, Blind the longest time without one.
+	Rate  float64
+	Blind time.Duration
+
+	Violations []Violation
+}
+
+// OK reports that no promise was broken.
+func (v Verdict) OK() bool { return len(v.Violations) == 0 }
+
+// Has reports whether there is a violation of that kind.
+func (v Verdict) Has(k Kind) bool {
+	return slices.ContainsFunc(v.Violations, func(x Violation) bool { return x.Kind == k })
+}
+
+// String lists the violations, one a line.
+func (v Verdict) String() string {
+	if v.OK() {
+		return "no violation"
+	}
+	var lines []string
+	for _, x := range v.Violations {
+		lines = append(lines, x.String())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Judge gives the verdict.
+func Judge(e Evidence) Verdict {
+	v := Verdict{Outage: e.Writes.LongestGap(e.From, e.To)}
+	v.judgeRoles(e)
+	v.judgeRows(e)
+	if e.MaxOutage > 0 && v.Outage.Length() > e.MaxOutage {
+		v.violate(LongOutage, "nothing was acknowledged for %s, %s are allowed (%s)",
+			ms(v.Outage.Length()), ms(e.MaxOutage), e.Fault)
+	}
+	if e.Trouble != "" {
+		v.violate(NotWhole, "%s after %s: %s", e.Fault, ms(e.To-e.From), e.Trouble)
+	}
+	v.judgeWatch(e)
+	return v
+}
+
+func (v *Verdict) violate(k Kind, format string, args ...any) {
+	v.Violations = append(v.Violations, Violation{Kind: k, Text: fmt.Sprintf(format, args...)})
+}
+
+// judgeRoles looks for two primaries among the watcher's sightings and the writes.
+func (v *Verdict) judgeRoles(e Evidence) {
+	spans := slices.Concat(e.WatcherSpans, e.WriterSpans)
+	spans = slices.DeleteFunc(spans, func(s history.Span) bool {
+		return s.Role != history.Primary || s.LastAnswered < e.From || s.FirstSent > e.To
+	})
+	for _, o := range history.Overlaps(spans) {
+		if !o.Proven {
+			v.Doubts = append(v.Doubts, o)
+			continue
+		}
+		v.Overlaps = append(v.Overlaps, o)
+		v.violate(TwoPrimaries, "%s (%s)", o, e.Fault)
+	}
+}
+
+func (v *Verdict) judgeRows(e Evidence) {
+	for _, a := range e.Writes.Missing(e.Present) {
+		if _, known := slices.BinarySearch(e.LostBefore, a.Seq); !known && a.Acked <= e.To {
+			v.Lost = append(v.Lost, a)
+		}
+	}
+	if len(v.Lost) > 0 && !e.MayLose {
+		first, last := v.Lost[0], v.Lost[len(v.Lost)-1]
+		v.violate(LostRows, "%d acknowledged rows are gone after %s, from %d (acknowledged by %s at %s) to %d (by %s at %s)",
+			len(v.Lost), e.Fault, first.Seq, first.Node, ms(first.Acked), last.Seq, last.Node, ms(last.Acked))
+	}
+	if foreign := e.Writes.Foreign(e.Present); len(foreign) > 0 {
+		v.violate(ForeignRows, "%d rows were never sent, the first is %d", len(foreign), foreign[0])
+	}
+}
+
+// judgeWatch makes sure that somebody was looking.
+func (v *Verdict) judgeWatch(e Evidence) {
+	for i, m := range e.Members {
+		rate, blind := history.Rate(e.WatcherSpans, m, e.From, e.To)
+		if i == 0 || rate < v.Rate {
+			v.Rate = rate
+		}
+		v.Blind = max(v.Blind, blind)
+		if rate < e.MinRate {
+			v.violate(Blind, "%s was looked at %.0f times a second, and at least %.0f are needed", m, rate, e.MinRate)
+		}
+	}
+}
+
+func ms(d time.Duration) string { return d.Round(time.Millisecond).String() }

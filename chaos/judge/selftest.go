@@ -1,0 +1,123 @@
+package judge
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pgregent/regent/internal/sandbox/history"
+)
+
+// Planted is evidence with a known verdict.
+type Planted struct {
+	Name     string
+	Evidence Evidence
+	// Want are the kinds that must be found, and no others.
+	Want []Kind
+}
+
+// SelfTest judges the planted evidence and returns an error if a violation is acquitted, or
+// innocence convicted. Whoever relies on a verdict calls it first.
+func SelfTest() error {
+	for _, p := range PlantedEvidence() {
+		v := Judge(p.Evidence)
+		for _, k := range p.Want {
+			if !v.Has(k) {
+				return fmt.Errorf("judge %s: %q was acquitted", p.Name, k)
+			}
+		}
+		for _, x := range v.Violations {
+			if !slices.Contains(p.Want, x.Kind) {
+				return fmt.Errorf("judge %s: wrongly convicted: %s", p.Name, x)
+			}
+		}
+	}
+	return nil
+}
+
+// PlantedEvidence returns one innocent story of a fail-over, and the same story with each
+// violation planted in it.
+func PlantedEvidence() []Planted {
+	plant := func(name string, change func(e *Evidence), want ...Kind) Planted {
+		e := story()
+		change(&e)
+		return Planted{Name: name, Evidence: e, Want: want}
+	}
+	return []Planted{
+		plant("an innocent fail-over", func(*Evidence) {}),
+		plant("two primaries over one millisecond", func(e *Evidence) {
+			e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 3001*time.Millisecond, 3002*time.Millisecond
+		}, TwoPrimaries),
+		plant("a single look at a second primary", func(e *Evidence) {
+			e.WatcherSpans = append(e.WatcherSpans, history.Span{
+				Node: "c", Role: history.Primary, Conn: 9, Sightings: 1,
+				FirstSent: 4 * time.Second, FirstAnswered: 4001 * time.Millisecond,
+				LastSent: 4 * time.Second, LastAnswered: 4001 * time.Millisecond,
+			})
+		}, TwoPrimaries),
+		plant("a write that the old primary acknowledged late", func(e *Evidence) {
+			last := &e.WriterSpans[0]
+			last.LastSent, last.LastAnswered = 3500*time.Millisecond, 3501*time.Millisecond
+		}, TwoPrimaries),
+		plant("a lost row", func(e *Evidence) {
+			e.Present = slices.DeleteFunc(e.Present, func(seq int64) bool { return seq == 77 })
+		}, LostRows),
+		plant("a lost row that an earlier fault lost", func(e *Evidence) {
+			e.Present = slices.DeleteFunc(e.Present, func(seq int64) bool { return seq == 77 })
+			e.LostBefore = []int64{77}
+		}),
+		plant("a lost row that may be lost", func(e *Evidence) {
+			e.Present = slices.DeleteFunc(e.Present, func(seq int64) bool { return seq == 77 })
+			e.MayLose = true
+		}),
+		plant("a row from nowhere", func(e *Evidence) { e.Present = append(e.Present, 100_000) }, ForeignRows),
+		plant("too long an outage", func(e *Evidence) { e.MaxOutage = 900 * time.Millisecond }, LongOutage),
+		plant("an outage without an end", func(e *Evidence) {
+			e.Writes.Acks = slices.DeleteFunc(e.Writes.Acks, func(a history.Ack) bool { return a.Acked > 2*time.Second })
+		}, LongOutage),
+		plant("a member that never came back", func(e *Evidence) { e.Trouble = "a doesn't stream" }, NotWhole),
+		plant("a watcher that slept", func(e *Evidence) {
+			for i := range e.WatcherSpans {
+				e.WatcherSpans[i].Sightings /= 4
+			}
+		}, Blind),
+	}
+}
+
+// story is a fail-over from a to b: a dies at 2 s, b is primary from 3 s on; an insert every
+// 10 ms, a look every 5 ms.
+func story() Evidence {
+	const dies, takesOver, ends = 2 * time.Second, 3 * time.Second, 6 * time.Second
+	span := func(node string, role history.Role, conn int, from, to time.Duration) history.Span {
+		return history.Span{
+			Node: node, Role: role, Conn: conn, FirstSent: from, FirstAnswered: from + time.Millisecond,
+			LastSent: to - time.Millisecond, LastAnswered: to, Sightings: int((to - from) / (5 * time.Millisecond)),
+			MaxGap: 6 * time.Millisecond, Writes: 1,
+		}
+	}
+	e := Evidence{
+		Fault: "kill of a", From: time.Second, To: ends, Members: []string{"a", "b", "c"},
+		MaxOutage: 1500 * time.Millisecond, MinRate: 100,
+		WatcherSpans: []history.Span{
+			span("a", history.Primary, 1, 0, dies), span("a", history.Down, 0, dies, ends),
+			span("b", history.Replica, 1, 0, takesOver), span("b", history.Primary, 1, takesOver, ends),
+			span("c", history.Replica, 1, 0, ends),
+		},
+		WriterSpans: []history.Span{span("a", history.Primary, 1, 0, dies), span("b", history.Primary, 2, takesOver, ends)},
+	}
+	seq := int64(0)
+	for at := time.Duration(0); at < ends; at += 10 * time.Millisecond {
+		node := "a"
+		if at >= takesOver {
+			node = "b"
+		}
+		if at >= dies && at < takesOver {
+			continue
+		}
+		seq++
+		e.Writes.Acks = append(e.Writes.Acks, history.Ack{Seq: seq, Node: node, Sent: at, Acked: at + time.Millisecond})
+		e.Present = append(e.Present, seq)
+	}
+	e.Writes.Next = seq + 1
+	return e
+}
