@@ -26,11 +26,14 @@ func absorbPostgres(e *effects) {
 func (s *State) observe(p events.PostgresState) {
 	s.Postgres.Known, s.Postgres.At, s.Postgres.State = true, s.Now, p
 	if !p.Running {
-		s.Postgres.Promoted = false
-		s.Keeper.Armed = false
+		s.disarmed()
 	}
 	if p.Running && p.Streaming {
 		s.Postgres.StreamedAt = s.Now
+		if s.Phase == Following {
+			// The ladder has led where it should; a later break begins at its foot.
+			s.Rejoin = RejoinWork{Leader: s.Rejoin.Leader}
+		}
 	}
 }
 
@@ -42,14 +45,40 @@ func absorbDown(e *effects, ev events.PostgresDown) {
 	}
 	down := ev
 	e.Postgres.Down = &down
-	e.Postgres.After = e.Now
-	p := e.pg()
+	e.serverGone()
+	e.order(ObservePostgres{}) // for the control file
+}
+
+// serverGone takes in the proof that no process of the server is left. It is as
+// good as an observation made now, as far as that goes.
+func (s *State) serverGone() {
+	p := s.pg()
 	p.Running, p.Ready, p.PID, p.Streaming, p.Why = false, false, 0, false, "the server is down"
 	p.Standbys = nil
-	e.Postgres.State = p
-	e.Postgres.Promoted = false
-	e.Keeper.Armed, e.Keeper.Fencing = false, false
-	e.order(ObservePostgres{}) // for the control file
+	s.Postgres.State = p
+	s.Postgres.At, s.Postgres.After = s.Now, s.Now
+	s.Keeper.Fencing = false
+	s.disarmed()
+}
+
+// disarmed: no server, nothing armed. While one is being started as a primary that
+// says nothing, since the keeper is armed before the postmaster exists (S3), and
+// without renewals passed on it would stop the new server.
+func (s *State) disarmed() {
+	if !s.doing(StartPrimary{}) {
+		s.Postgres.Promoted, s.Keeper.Armed = false, false
+	}
+}
+
+// commanded: a start as primary, or a promotion, has ended. What may have happened
+// counts as armed: passing renewals on to a server that isn't there does no harm.
+func (s *State) commanded(class events.Class) {
+	switch {
+	case class == events.Done || class == events.Unknown:
+		s.Postgres.Promoted, s.Keeper.Armed = true, true
+	case !s.pg().Running:
+		s.disarmed()
+	}
 }
 
 // absorbOutcome takes in the end of an action.
@@ -60,6 +89,9 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	if e.Op != nil && e.Op.ID == ev.ID {
 		e.Op = nil
 		e.Postgres.After = e.Now
+		if ev.Action == (Stop{}).Kind() && ev.Class == events.Done {
+			e.serverGone()
+		}
 		if ev.Result.Postgres != nil {
 			e.observe(*ev.Result.Postgres)
 		} else {
@@ -78,6 +110,9 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	case ReleaseLeader{}.Kind(), HandOver{}.Kind(), AskPosition{}.Kind(), Stop{}.Kind():
 		e.outcomeDemotion(ev)
 	case ClaimInitialize{}.Kind(), Bootstrap{}.Kind(), PostBootstrap{}.Kind(), WriteInitialize{}.Kind(), StartPrimary{}.Kind():
+		if ev.Action == (StartPrimary{}).Kind() {
+			e.commanded(ev.Class)
+		}
 		e.outcomeStartPrimary(ev)
 		e.outcomeBootstrap(ev)
 	case Judge{}.Kind(), Rewind{}.Kind(), Clone{}.Kind(), StartStandby{}.Kind(), Follow{}.Kind():
@@ -86,9 +121,7 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	case ProbePeers{}.Kind():
 		e.outcomeRace(ev)
 	case Promote{}.Kind():
-		if done {
-			e.Postgres.Promoted = true
-		}
+		e.commanded(ev.Class)
 	case PublishMember{}.Kind(), WriteStatus{}.Kind():
 		if !done {
 			e.Publish = Published{Again: e.Now.Add(e.Settings.LoopWait)}

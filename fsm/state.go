@@ -182,7 +182,8 @@ type DemoteWork struct {
 	Failed  []events.NodeName `json:"failed,omitempty"` // candidates that did not answer
 	// Standbys as connected before the stop: whom to ask.
 	Standbys []events.StandbyState `json:"standbys,omitempty"`
-	Kills    int                   `json:"kills,omitempty"`
+	Kills    int                   `json:"kills,omitempty"`    // stops that failed
+	RetryAt  events.Instant        `json:"retry_at,omitempty"` // of the next stop after one that failed
 	Exit     int                   `json:"exit,omitempty"` // exit code of the agent, when it is ending
 	ExitText string                `json:"exit_text,omitempty"`
 }
@@ -250,6 +251,10 @@ func (s *State) InFlight(a Action) bool {
 
 // busy reports whether a PostgreSQL operation is under way.
 func (s *State) busy() bool { return s.Op != nil }
+
+// unseen reports whether an operation is under way, or the server has not been
+// observed since the last one ended: what is known of it is from before.
+func (s *State) unseen() bool { return s.busy() || s.Postgres.At < s.Postgres.After }
 
 // doing reports whether the operation under way is of a's kind.
 func (s *State) doing(a Action) bool { return s.Op != nil && s.Op.Kind == a.Kind() }

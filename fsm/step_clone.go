@@ -53,14 +53,14 @@ func startingRules() []rule {
 		{
 			id: "up", trigger: ReplicaStarted,
 			when: func(s *State) (bool, string) {
-				return s.standbyUp() && !s.busy(), "PostgreSQL answers in recovery, or not: " + s.pg().Why
+				return s.standbyUp() && !s.unseen(), "PostgreSQL answers in recovery, or not: " + s.pg().Why
 			},
 			do:     func(e *effects) { e.Rejoin.Stage, e.Rejoin.Starts = "", 0 },
 			status: secondaryStatus,
 		},
 		{
 			id: "coming-up", when: func(s *State) (bool, string) {
-				return s.busy() || s.pg().Running, "PostgreSQL is starting"
+				return s.unseen() || s.pg().Running, "PostgreSQL is starting"
 			},
 			status: func(*State) string { return "starting as a secondary" },
 		},

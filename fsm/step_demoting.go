@@ -71,6 +71,7 @@ func (e *effects) outcomeDemotion(ev events.ActionFinished) {
 			e.afterStop(ev.Result.EndLSN)
 		} else {
 			e.Demote.Kills++
+			e.Demote.RetryAt = e.Now.Add(min(50*time.Millisecond<<min(e.Demote.Kills, 5), time.Second))
 		}
 	case AskPosition{}.Kind():
 		if e.Demote.Stage != "ask" {
@@ -158,7 +159,7 @@ func giveUpRules() []rule {
 			},
 			do: func(e *effects) {
 				switch {
-				case e.busy():
+				case e.busy() || e.Now < e.Demote.RetryAt:
 				case !e.pg().Running:
 					e.afterStop(0)
 				default:
@@ -317,7 +318,7 @@ func (e *effects) beginRestart() {
 // restartingRules: stop, start in the same role.
 func restartingRules() []rule {
 	rules := append([]rule{shutdownRule()}, mustHold(func(s *State) bool { return s.Restart.Primary })...)
-	up := func(s *State) bool { return s.Restart.Stage == "started" && !s.busy() }
+	up := func(s *State) bool { return s.Restart.Stage == "started" && !s.unseen() }
 	return append(rules,
 		rule{
 			id: "primary-up", trigger: Restarted,
@@ -347,7 +348,7 @@ func restartingRules() []rule {
 		},
 		rule{
 			id: "working", when: func(s *State) (bool, string) {
-				return s.busy() || (s.pg().Running && s.Restart.Stage != "failed"), "a step is under way: " + fmt.Sprint(s.busy())
+				return s.unseen() || (s.pg().Running && s.Restart.Stage != "failed"), "a step is under way: " + fmt.Sprint(s.busy())
 			},
 			status: func(s *State) string {
 				if s.Restart.Primary {

@@ -17,7 +17,7 @@ func promotingRules() []rule {
 		rule{
 			id: "promoted", trigger: Promoted,
 			when: func(s *State) (bool, string) {
-				return s.primaryUp() && !s.busy(), "PostgreSQL in recovery: " + fmt.Sprint(s.pg().InRecovery)
+				return s.primaryUp() && !s.unseen(), "PostgreSQL in recovery: " + fmt.Sprint(s.pg().InRecovery)
 			},
 			do: func(e *effects) {
 				e.Race = RaceWork{}
@@ -27,7 +27,7 @@ func promotingRules() []rule {
 		},
 		rule{
 			id: "promoting", when: func(s *State) (bool, string) {
-				return s.busy(), "promotion under way: " + fmt.Sprint(s.busy())
+				return s.unseen(), "promotion under way: " + fmt.Sprint(s.unseen())
 			},
 			status: func(*State) string { return "promoted self to leader by acquiring session lock" },
 		},
@@ -259,7 +259,7 @@ func revivingRules() []rule {
 		},
 		rule{
 			id: "again", when: func(s *State) (bool, string) {
-				if s.busy() || s.pg().Running || s.Now < s.Revive.RetryAt {
+				if s.unseen() || s.pg().Running || s.Now < s.Revive.RetryAt {
 					return false, "a start is under way, or the pause after a failed one is not over"
 				}
 				return true, fmt.Sprintf("start %d failed: %s", s.Revive.Tries, s.Revive.Why)

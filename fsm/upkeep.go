@@ -202,6 +202,7 @@ func (s *State) deadlines() []SetTimer {
 		{"rejoin", s.Rejoin.NotBefore},
 		{"restart", s.Revive.RetryAt},
 		{"hand_off", s.Demote.Until},
+		{"stop", s.Demote.RetryAt},
 	}
 	if s.holds() {
 		d = append(d, SetTimer{TimerBelief, s.fenceAt()})
