@@ -12,8 +12,10 @@ func initRules() []rule {
 					return false, "PostgreSQL has not been observed yet"
 				case !s.Keeper.Up:
 					return false, "the keeper is not there yet"
-				case !s.Store.Known:
-					return false, "the store has not answered yet"
+				case s.Store.Read == 0:
+					// A watch's first view may be this node's own old copy of the store;
+					// the place of a member is found from what holds now.
+					return false, "the store has not answered a linearizable read yet"
 				default:
 					return true, "the store and PostgreSQL have been observed"
 				}
@@ -26,6 +28,7 @@ func initRules() []rule {
 				}
 				return true, "waiting for the first observations"
 			},
+			do:     func(e *effects) { e.refresh() },
 			status: func(*State) string { return "waiting for the DCS" },
 		},
 	}
