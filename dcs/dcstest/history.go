@@ -33,10 +33,18 @@ type answer struct {
 // length of a history, and a fast store would fill the time with little new.
 const maxCalls = 500
 
+// Pace of a workload's clients.
+type Pace struct {
+	// Timeout of each call.
+	Timeout time.Duration
+	// Between is how long a client waits after each call.
+	Between time.Duration
+}
+
 // Workload lets several clients read, put and compare-and-swap a few keys at random
-// until ctx ends or they did enough, and returns what they saw. Each call gets at most timeout. Calls
-// that the store says didn't happen are left out.
-func Workload(ctx context.Context, stores []dcs.Store, prefix string, timeout time.Duration) []porcupine.Operation {
+// until ctx ends or they did enough, and returns what they saw. Calls that
+// the store says didn't happen are left out.
+func Workload(ctx context.Context, stores []dcs.Store, prefix string, pace Pace) []porcupine.Operation {
 	var (
 		wg  sync.WaitGroup
 		mu  sync.Mutex // guards ops
@@ -50,8 +58,9 @@ func Workload(ctx context.Context, stores []dcs.Store, prefix string, timeout ti
 			for n := 0; ctx.Err() == nil && n < maxCalls; n++ {
 				c := randomCall(rng, prefix, seen, fmt.Sprintf("%d-%d", id, n))
 				op := porcupine.Operation{ClientId: id, Input: c, Call: time.Since(began).Nanoseconds()}
-				out, err := do(ctx, stores[id%len(stores)], c, timeout)
+				out, err := do(ctx, stores[id%len(stores)], c, pace.Timeout)
 				op.Return = time.Since(began).Nanoseconds()
+				rest(ctx, pace.Between)
 				class := dcs.ClassOf(err)
 				if class == events.Unavailable || (class == events.Unknown && c.put == "") {
 					continue
@@ -69,6 +78,15 @@ func Workload(ctx context.Context, stores []dcs.Store, prefix string, timeout ti
 	}
 	wg.Wait()
 	return closeOpen(ops)
+}
+
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 func randomCall(rng *rand.Rand, prefix string, seen map[string]string, unique string) call {
@@ -178,5 +196,5 @@ func register() porcupine.Model {
 func (s *suite) history() {
 	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
 	defer cancel()
-	Check(s, Workload(ctx, s.Stores, s.prefix, time.Second), 50)
+	Check(s, Workload(ctx, s.Stores, s.prefix, Pace{Timeout: time.Second}), 50)
 }
