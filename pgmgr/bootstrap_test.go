@@ -30,6 +30,7 @@ func secured(t *testing.T, name string) *node {
 }
 
 func TestBootstrapFromAnEmptyFolder(t *testing.T) {
+	t.Parallel()
 	began := time.Now()
 	a := secured(t, "a")
 	if st := a.observe(); st.Data.Content != events.DataEmpty || st.Running {
@@ -142,6 +143,7 @@ func (n *node) wantAnew() {
 }
 
 func TestInterruptedBootstrapStartsOver(t *testing.T) {
+	t.Parallel()
 	a := emptyNode(t, "a")
 	err := a.cancelWhen(filepath.Join(a.config().DataDir, "PG_VERSION"), a.Bootstrap)
 	a.wantClass("interrupted bootstrap", err, ErrUnavailable)
@@ -151,6 +153,7 @@ func TestInterruptedBootstrapStartsOver(t *testing.T) {
 }
 
 func TestBootstrapWithAnImpossibleOptionLeavesAnEmptyFolder(t *testing.T) {
+	t.Parallel()
 	a := emptyNode(t, "a")
 	cfg := a.config()
 	cfg.InitDB = []Option{{Name: "encoding", Value: "no-such-thing"}}
@@ -169,6 +172,7 @@ func TestBootstrapWithAnImpossibleOptionLeavesAnEmptyFolder(t *testing.T) {
 }
 
 func TestAFolderWithSomethingElseIsNeitherFilledNorRemoved(t *testing.T) {
+	t.Parallel()
 	a := emptyNode(t, "a")
 	file := filepath.Join(a.config().DataDir, "thesis.txt")
 	a.must("write a file", os.WriteFile(file, []byte("years of work"), 0o600))
@@ -185,6 +189,7 @@ func TestAFolderWithSomethingElseIsNeitherFilledNorRemoved(t *testing.T) {
 }
 
 func TestRemoveDataDir(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	a.wantClass("remove under a running server", a.RemoveDataDir(a.ctx()), ErrRefused)
 	a.stop()

@@ -31,6 +31,7 @@ func (n *node) fastClone() {
 }
 
 func TestInterruptedCloneStartsOver(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := emptyNode(t, "b")
 	b.slowClone()
@@ -55,6 +56,7 @@ func TestInterruptedCloneStartsOver(t *testing.T) {
 func leftTools(n *node) int { return killLeftovers(filepath.Join(n.config().RunDir, "work.lock")) }
 
 func TestInterruptedReplacementStartsOver(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	b.stop()
@@ -70,6 +72,7 @@ func TestInterruptedReplacementStartsOver(t *testing.T) {
 }
 
 func TestToolsLeftByAKilledAgentAreEnded(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := emptyNode(t, "b")
 	// What a killed agent may leave: the marker, a half-filled directory, and a base
@@ -137,6 +140,7 @@ func crashedWithExtraWAL(t *testing.T) (old, now *node) {
 }
 
 func TestInterruptedRewindIsNeverStarted(t *testing.T) {
+	t.Parallel()
 	a, b := crashedWithExtraWAL(t)
 	done := filepath.Join(a.config().RunDir, "rewind-done")
 	a.wrapped("pg_rewind", `case "$*" in *--dry-run*) exec $REAL "$@";; esac
@@ -166,6 +170,7 @@ func (n *node) wantUnusable(of *node) {
 }
 
 func TestRewindThatBreaksOffAsksForAClone(t *testing.T) {
+	t.Parallel()
 	a, b := crashedWithExtraWAL(t)
 	a.wrapped("pg_rewind", `case "$*" in *--dry-run*) exec $REAL "$@";; esac
 echo "the disk is on fire"; exit 1`)
@@ -178,6 +183,7 @@ echo "the disk is on fire"; exit 1`)
 }
 
 func TestRewindThatCannotBeginLeavesTheDirectoryAlone(t *testing.T) {
+	t.Parallel()
 	a, b := crashedWithExtraWAL(t)
 	a.wrapped("pg_rewind", `echo "no"; exit 1`)
 	a.wantClass("rewind", a.Rewind(a.ctx(), b.upstream()), ErrRefused)
@@ -188,6 +194,7 @@ func TestRewindThatCannotBeginLeavesTheDirectoryAlone(t *testing.T) {
 }
 
 func TestInterruptedRecoveryOfAStandbyIsNeverStartedAndCanBeRewound(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b, c := replicaOf(t, "b", a), replicaOf(t, "c", a)
 	diverge(t, a, b)
@@ -213,6 +220,7 @@ func TestInterruptedRecoveryOfAStandbyIsNeverStartedAndCanBeRewound(t *testing.T
 }
 
 func TestRunningToolsDieWithTheirContext(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	pids := filepath.Join(a.config().RunDir, "pids")
 	a.wrapped("initdb", `/bin/sleep 1000 & echo $! > `+pids+`.new; mv `+pids+`.new `+pids+`; wait`)

@@ -32,6 +32,7 @@ func (n *node) rejoin(of *node) {
 }
 
 func TestCleanlyStoppedPrimaryFollowsItsSuccessor(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	a.insert(100)
@@ -55,6 +56,7 @@ func TestCleanlyStoppedPrimaryFollowsItsSuccessor(t *testing.T) {
 }
 
 func TestCrashedPrimaryWithoutExtraWALFollows(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	a.insert(100)
@@ -66,6 +68,7 @@ func TestCrashedPrimaryWithoutExtraWALFollows(t *testing.T) {
 }
 
 func TestCrashedPrimaryWithExtraWALIsRewound(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	diverge(t, a, b)
@@ -95,6 +98,7 @@ func diverge(t *testing.T, a, b *node) {
 }
 
 func TestCleanlyStoppedPrimaryWithExtraWALIsRewound(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	diverge(t, a, b)
@@ -107,6 +111,7 @@ func TestCleanlyStoppedPrimaryWithExtraWALIsRewound(t *testing.T) {
 }
 
 func TestReplicaAheadOfTheNewPrimaryIsRewound(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b, c := replicaOf(t, "b", a), replicaOf(t, "c", a)
 	diverge(t, a, b)
@@ -127,6 +132,7 @@ func TestReplicaAheadOfTheNewPrimaryIsRewound(t *testing.T) {
 }
 
 func TestUpstreamOnTheSameTimelineIsFollowed(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	b.wantVerdict(a, events.VerdictFollow)
@@ -142,6 +148,7 @@ func TestUpstreamOnTheSameTimelineIsFollowed(t *testing.T) {
 }
 
 func TestUpstreamInRecoveryCannotBeJudged(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	a.stop()
@@ -149,6 +156,7 @@ func TestUpstreamInRecoveryCannotBeJudged(t *testing.T) {
 }
 
 func TestAnotherClusterIsBroken(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := emptyNode(t, "b")
 	b.must("bootstrap", b.Bootstrap(b.ctx()))
@@ -162,6 +170,7 @@ func TestAnotherClusterIsBroken(t *testing.T) {
 }
 
 func TestUnreachableUpstreamIsUnavailable(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	b.stop()
@@ -202,6 +211,7 @@ func rogue(t *testing.T, a, b *node) {
 }
 
 func TestPromotedBehindOurBackIsRewound(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	rogue(t, a, b)
@@ -218,6 +228,7 @@ func TestPromotedBehindOurBackIsRewound(t *testing.T) {
 }
 
 func TestPromotedBehindOurBackAndStartedAgainIsRewound(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	rogue(t, a, b)
@@ -234,6 +245,7 @@ func TestPromotedBehindOurBackAndStartedAgainIsRewound(t *testing.T) {
 }
 
 func TestSameTimelineNumberOfAnotherPromotionIsRewound(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b, c := replicaOf(t, "b", a), replicaOf(t, "c", a)
 	rogue(t, a, b)
@@ -253,6 +265,7 @@ func TestSameTimelineNumberOfAnotherPromotionIsRewound(t *testing.T) {
 }
 
 func TestTwoPrimariesOnOneTimelineAreToldApartByTheirWAL(t *testing.T) {
+	t.Parallel()
 	a, b := newNode(t, "a"), newNode(t, "b") // copies of one cluster
 	a.startPrimary()
 	a.insert(10)
@@ -270,6 +283,7 @@ func TestTwoPrimariesOnOneTimelineAreToldApartByTheirWAL(t *testing.T) {
 }
 
 func TestHistoryFileOfAPromotionThatCameToNothingIsSetAside(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	b.stop()
@@ -285,6 +299,7 @@ func TestHistoryFileOfAPromotionThatCameToNothingIsSetAside(t *testing.T) {
 }
 
 func TestDivergedWithoutRewindNeedsAClone(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	diverge(t, a, b)
@@ -302,6 +317,7 @@ func TestDivergedWithoutRewindNeedsAClone(t *testing.T) {
 }
 
 func TestShutdownLSNIsWhatAStandbyFlushes(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	for i, filler := range []int{0, 37, 211, 1801, 4003} {

@@ -17,6 +17,7 @@ import (
 )
 
 func TestStartIsIdempotentAndRefusesTheOtherRole(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	pid := a.pid()
 	a.startPrimary()
@@ -35,6 +36,7 @@ func TestStartIsIdempotentAndRefusesTheOtherRole(t *testing.T) {
 }
 
 func TestPrimaryIsNotStartedWithoutAGrantOrFromAStandbysDirectory(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	a.wantClass("start without a grant", a.Start(a.ctx(), StartOptions{}), ErrRefused)
 	past := keeper.Grant{Revision: 1, Deadline: mono.Now().Add(-time.Second), Budget: time.Second}
@@ -55,6 +57,7 @@ func TestPrimaryIsNotStartedWithoutAGrantOrFromAStandbysDirectory(t *testing.T) 
 }
 
 func TestDemotedPrimaryComesBackInEitherRole(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	a.stop()
 	a.must("start detached", a.Start(a.ctx(), StartOptions{Standby: true}))
@@ -72,6 +75,7 @@ func TestDemotedPrimaryComesBackInEitherRole(t *testing.T) {
 }
 
 func TestFailedStartTellsTheServersLastWords(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	a.param("shared_preload_libraries", "no_such_library")
 	err := a.Start(a.ctx(), StartOptions{Grant: longGrant()})
@@ -85,6 +89,7 @@ func TestFailedStartTellsTheServersLastWords(t *testing.T) {
 }
 
 func TestInvalidParametersAreLeftOut(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	a.param("no_such_parameter", "1")
 	a.param("work_mem", "plenty")
@@ -102,6 +107,7 @@ func TestInvalidParametersAreLeftOut(t *testing.T) {
 }
 
 func TestAnotherServerOnThePortIsNotTakenForOurs(t *testing.T) {
+	t.Parallel()
 	a, b := newNode(t, "a").startPrimary(), newNode(t, "b")
 	cfg := b.config()
 	cfg.Port, cfg.LocalHost = a.config().Port, "127.0.0.1"
@@ -113,6 +119,7 @@ func TestAnotherServerOnThePortIsNotTakenForOurs(t *testing.T) {
 }
 
 func TestStartTimesOutAsUnknown(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	b.stop()
@@ -134,6 +141,7 @@ func TestStartTimesOutAsUnknown(t *testing.T) {
 }
 
 func TestStandbyRunsWithThePrimarysHigherLimits(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	a.param("max_connections", "47")
 	a.startPrimary()
@@ -147,6 +155,7 @@ func TestStandbyRunsWithThePrimarysHigherLimits(t *testing.T) {
 }
 
 func TestStalePIDFileOfAnotherProgramIsRemoved(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	self := strconv.Itoa(os.Getpid()) // alive, of this user, and no postmaster
 	file := filepath.Join(a.config().DataDir, "postmaster.pid")
@@ -155,6 +164,7 @@ func TestStalePIDFileOfAnotherProgramIsRemoved(t *testing.T) {
 }
 
 func TestStopEscalatesAndEndsWithNoProcessLeft(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	conn, err := a.session()
 	a.must("connect", err)
@@ -179,6 +189,7 @@ func TestStopEscalatesAndEndsWithNoProcessLeft(t *testing.T) {
 }
 
 func TestShutdownCheckpointIsReportedBeforeTheEnd(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	a.param("archive_mode", "on")
 	a.param("archive_command", "while [ ! -e ../go ]; do /bin/sleep 0.02; done") // holds the server after its last checkpoint
@@ -205,6 +216,7 @@ func TestShutdownCheckpointIsReportedBeforeTheEnd(t *testing.T) {
 }
 
 func TestForeignServerIsReportedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	pid := a.pid()
 	b := nodeOn(t, "b", pgtest.EmptyDataDir(t), nil)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestObserveSaysWhyAServerDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	if st := a.observe(); st.Running || st.Ready || st.Data.Content != events.DataCluster || st.Data.ControlState != stateShutDown {
 		t.Errorf("down: %+v", st)
@@ -49,6 +50,7 @@ func (n *node) freezeMonitor(during func()) {
 }
 
 func TestObserveOutOfConnections(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a")
 	a.startPrimary()
 	for {
@@ -67,6 +69,7 @@ func TestObserveOutOfConnections(t *testing.T) {
 }
 
 func TestObserveWithoutItsKeeperStillLooks(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	pid := a.pid()
 	a.must("close", a.k.Close())
@@ -78,6 +81,7 @@ func TestObserveWithoutItsKeeperStillLooks(t *testing.T) {
 }
 
 func TestPendingRestartAndReload(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	if a.observe().PendingRestart {
 		t.Fatal("a restart is pending after a fresh start")
@@ -110,6 +114,7 @@ func TestPendingRestartAndReload(t *testing.T) {
 }
 
 func TestClientsAreCountedWithoutOurOwnSessions(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	if st := a.observe(); st.ClientBackends != 0 {
 		t.Errorf("%d clients on an idle server", st.ClientBackends)

@@ -33,6 +33,7 @@ func promoteAfterKill(t *testing.T, a, b *node) time.Duration {
 }
 
 func TestPromotionRightAfterTheUpstreamsDeathIsFast(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	if took := promoteAfterKill(t, a, b); took > 500*time.Millisecond {
@@ -50,6 +51,7 @@ func TestPromotionRightAfterTheUpstreamsDeathIsFast(t *testing.T) {
 }
 
 func TestPromotionAvoidsTheTrapOfALongRetryInterval(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := emptyNode(t, "b")
 	b.param("wal_retrieve_retry_interval", "5s")
@@ -64,6 +66,7 @@ func TestPromotionAvoidsTheTrapOfALongRetryInterval(t *testing.T) {
 }
 
 func TestPromotionAfterDetachingIsFast(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	a.signal(syscall.SIGSTOP) // a frozen upstream, whose connections live
@@ -80,6 +83,7 @@ func TestPromotionAfterDetachingIsFast(t *testing.T) {
 }
 
 func TestPromotionNeedsAValidGrant(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	past := keeper.Grant{Revision: 2, Deadline: mono.Now().Add(-time.Second), Budget: time.Second}
@@ -94,6 +98,7 @@ func TestPromotionNeedsAValidGrant(t *testing.T) {
 }
 
 func TestPromotingAPrimaryOnlyExtendsItsGrant(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	later := keeper.Grant{Revision: 7, Deadline: mono.Now().Add(2 * time.Hour), Budget: time.Second}
 	tl, err := a.Promote(a.ctx(), later)
@@ -109,6 +114,7 @@ func TestPromotingAPrimaryOnlyExtendsItsGrant(t *testing.T) {
 }
 
 func TestInterruptedPromotionIsUnknownAndCanBeRepeated(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	// Recovery can't end while its process is stopped.
@@ -126,6 +132,7 @@ func TestInterruptedPromotionIsUnknownAndCanBeRepeated(t *testing.T) {
 }
 
 func TestFollowMovesAReplicaWithoutRestart(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b, c := replicaOf(t, "b", a), replicaOf(t, "c", a)
 	pid := c.pid()
@@ -158,6 +165,7 @@ func TestFollowMovesAReplicaWithoutRestart(t *testing.T) {
 }
 
 func TestFollowOnAStoppedServerWritesTheFiles(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	b.stop()

@@ -8,6 +8,7 @@ import (
 )
 
 func TestSlotName(t *testing.T) {
+	t.Parallel()
 	for member, want := range map[events.NodeName]string{
 		"pg01": "pg01", "PG-01.example": "pg_01_example", "a b": "au0032b", "ü": "u0252", "数": "u25968", "x_y": "x_y",
 		"0123456789012345678901234567890123456789012345678901234567890123456789": "012345678901234567890123456789012345678901234567890123456789012",
@@ -19,6 +20,7 @@ func TestSlotName(t *testing.T) {
 }
 
 func TestSyncSlotsTouchesOnlyWhatItWasTold(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	a.sql("SELECT pg_create_physical_replication_slot('mine'), pg_create_physical_replication_slot('old')")
 	created, dropped, err := a.SyncSlots(a.ctx(), []string{"b", "c", "b"}, []string{"old", "absent"})
@@ -44,6 +46,7 @@ func TestSyncSlotsTouchesOnlyWhatItWasTold(t *testing.T) {
 }
 
 func TestSyncSlotsLeavesAnActiveSlotAndAReplicaAlone(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	b := emptyNode(t, "b")
 	cfg := b.config()

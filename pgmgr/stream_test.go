@@ -12,6 +12,7 @@ import (
 )
 
 func TestClonedReplicaStreamsAndIsObserved(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	a.insert(10)
 	b := replicaOf(t, "b", a)
@@ -45,6 +46,7 @@ func TestClonedReplicaStreamsAndIsObserved(t *testing.T) {
 }
 
 func TestObserveOnAKeptConnectionTakesOneRoundTrip(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	a.observe()
 	a.eventually("the control file is old enough to be trusted", func() error {
