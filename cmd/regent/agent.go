@@ -158,7 +158,11 @@ func (d *daemon) openJournal() error {
 	if err != nil {
 		return fmt.Errorf("open regent.journal.dir: %w", err)
 	}
-	d.journal, d.resume = j, replay.Resume(found)
+	d.journal = j
+	if d.resume, err = replay.Resume(found); err != nil {
+		d.log.Warn("the journal of the former runs stays readable; a new epoch begins", "err", err)
+		j.StartEpoch(err.Error())
+	}
 	return nil
 }
 

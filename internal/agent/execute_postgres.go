@@ -101,10 +101,11 @@ func (a *Agent) stop(ctx context.Context, act fsm.Stop, r *events.Result) error 
 	if act.Patience > 0 {
 		opt.ImmediateAfter, opt.KillAfter = act.Patience, act.Patience
 	}
+	before := a.Snapshot().Postgres.State
 	if err := a.opt.Postgres.Stop(ctx, opt); err != nil {
 		return err
 	}
-	if act.Mode == string(keeper.StopFast) {
+	if act.Mode == string(keeper.StopFast) && before.Ready && !before.InRecovery {
 		end, _, err := a.opt.Postgres.ShutdownLSN(ctx)
 		if err != nil {
 			a.log.Info("the server did not shut down cleanly, so its WAL has no known end", "err", err)

@@ -170,11 +170,15 @@ func (n *node) start() {
 	if err != nil {
 		n.t.Fatalf("open the journal: %v", err)
 	}
+	resume, err := replay.Resume(found)
+	if err != nil {
+		n.t.Fatalf("resume: %v", err)
+	}
 	client := n.w.store.Client(string(n.name))
 	a := agent.New(agent.Options{
 		Name: n.name, Scope: "demo", Version: "test", Settings: n.settings, Store: client, Postgres: pg, Keeper: k,
 		Journal: j, DataDir: n.data, Peers: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-		Resume: replay.Resume(found), Snapshots: source, Log: log,
+		Resume: resume, Snapshots: source, Log: log,
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)

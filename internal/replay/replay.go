@@ -55,16 +55,28 @@ func Entry(r journal.Record) (events.Entry, error) {
 	return events.Entry{Seq: r.Seq, At: r.At, Wall: r.Wall, Event: ev}, nil
 }
 
+// ErrUnusable: the journal is in order, and this program can't continue it (another
+// schema, an event it doesn't know, decisions that it would take otherwise). The
+// agent begins a new epoch with an empty state, which is always legal and safe (S19).
+var ErrUnusable = errors.New("the journal can't be continued")
+
 // Resume rebuilds the state from what a journal remembers: the snapshot, and the
-// facts after it. Whatever can't be used (another schema, an unknown event) ends
-// the rebuilding there; an empty state is always a legal and safe start (S19).
-func Resume(r journal.Recovered) fsm.State {
+// facts after it. With an error the state is the zero State.
+func Resume(r journal.Recovered) (fsm.State, error) {
 	if r.Snapshot == nil {
-		return fsm.State{}
+		if len(r.Records) > 0 {
+			return fsm.State{}, fmt.Errorf("resume: %w: no snapshot", ErrUnusable)
+		}
+		return fsm.State{}, nil
 	}
 	var snap Snapshot
-	if err := json.Unmarshal(r.Snapshot.Payload, &snap); err != nil || snap.Schema != fsm.StateSchema {
-		return fsm.State{}
+	switch err := json.Unmarshal(r.Snapshot.Payload, &snap); {
+	case err != nil:
+		return fsm.State{}, fmt.Errorf("resume: %w: %w", ErrUnusable, err)
+	case snap.Schema != fsm.StateSchema:
+		return fsm.State{}, fmt.Errorf("resume: %w: its state has schema %d, not %d", ErrUnusable, snap.Schema, fsm.StateSchema)
+	case snap.Table != fsm.TableHash():
+		return fsm.State{}, fmt.Errorf("resume: %w: it was written under another transition table", ErrUnusable)
 	}
 	state, machine := snap.State, fsm.New()
 	for _, rec := range r.Records {
@@ -73,11 +85,11 @@ func Resume(r journal.Recovered) fsm.State {
 		}
 		entry, err := Entry(rec)
 		if err != nil {
-			break
+			return fsm.State{}, fmt.Errorf("resume: %w: %w", ErrUnusable, err)
 		}
 		state, _ = machine.Step(state, entry)
 	}
-	return state
+	return state, nil
 }
 
 // Report is the result of a Check.
