@@ -80,6 +80,13 @@ func (s *State) reconcileHolder() {
 	}
 }
 
+// claimed reports whether the leader key names this member under a lease that may
+// still exist, and that remains to be confirmed by a renewal.
+func (s *State) claimed() bool {
+	l := s.leader()
+	return l.Name == s.Self && !s.holds() && l.Lease != "" && l.Lease != s.Lease.Void
+}
+
 // renewEvery is the renewal's own cadence (S7).
 func (s *State) renewEvery() time.Duration {
 	return min(s.Settings.LoopWait, events.Belief(s.Lease.TTL)/4)

@@ -84,6 +84,8 @@ type StoreState struct {
 	LeaderSince events.Instant `json:"leader_since,omitempty"`
 	// AskedAt is when the request key was first seen as it is.
 	AskedAt events.Instant `json:"asked_at,omitempty"`
+	// Answered is the version of the request key that has been dealt with.
+	Answered events.Revision `json:"answered,omitempty"`
 	// RetryAt holds back the next read after one that failed.
 	RetryAt events.Instant `json:"retry_at,omitempty"`
 	// DownSince is when the store stopped answering; 0: it answers.

@@ -21,7 +21,12 @@ func followingRules() []rule {
 			}
 			return true, "the leader key hangs on our lease, confirmed by a renewal"
 		},
-		do:     func(e *effects) { e.promote() },
+		do: func(e *effects) {
+			if e.view().Failover.Leader != e.Self {
+				e.answerWish()
+			}
+			e.promote()
+		},
 		status: func(*State) string { return "promoted self to leader because I had the session lock" },
 	}, {
 		id: "confirm", when: func(s *State) (bool, string) {

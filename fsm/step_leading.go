@@ -147,14 +147,18 @@ func checkRequestRule() rule {
 	return rule{
 		id: "check-request", when: func(s *State) (bool, string) {
 			f := s.view().Failover
-			if !f.Pending() || f.ScheduledAt != "" || (s.Postgres.At > s.Store.AskedAt && s.Store.Read > s.Store.AskedAt) {
+			if !f.Pending() || f.ScheduledAt != "" || f.Version == s.Store.Answered || (s.Postgres.At > s.Store.AskedAt && s.Store.Read > s.Store.AskedAt) {
 				return false, "what is known is newer than the request"
 			}
 			return true, "an operator asked for another leader; looking again at who could take over"
 		},
 		do: func(e *effects) {
-			e.refresh()
-			e.order(ObservePostgres{})
+			if e.Store.Read <= e.Store.AskedAt {
+				e.refresh()
+			}
+			if e.Postgres.At <= e.Store.AskedAt {
+				e.order(ObservePostgres{})
+			}
 		},
 		status: leaderStatus,
 	}
@@ -166,7 +170,7 @@ func refuseSwitchoverRule() rule {
 		id: "refuse-switchover", when: func(s *State) (bool, string) {
 			f := s.view().Failover
 			ok, text, _ := s.judgeSwitchover()
-			if ok || !f.Pending() || f.ScheduledAt != "" {
+			if ok || !f.Pending() || f.ScheduledAt != "" || f.Version == s.Store.Answered {
 				return false, "nothing to refuse"
 			}
 			return true, text
@@ -184,6 +188,8 @@ func (s *State) judgeSwitchover() (ok bool, text string, to events.NodeName) {
 	switch {
 	case !f.Pending():
 		return false, "nobody asked for another leader", ""
+	case f.Version == s.Store.Answered:
+		return false, "the request has been answered", ""
 	case f.ScheduledAt != "":
 		return false, "the request is scheduled for " + f.ScheduledAt, ""
 	case f.Leader != "" && f.Leader != s.Self:

@@ -28,7 +28,10 @@ func racingRules() []rule {
 			when: func(s *State) (bool, string) {
 				return s.believes(), "the leader key is ours: " + fmt.Sprint(s.holds())
 			},
-			do:     func(e *effects) { e.promote() },
+			do: func(e *effects) {
+				e.answerWish()
+				e.promote()
+			},
 			status: func(*State) string { return "promoted self to leader by acquiring session lock" },
 		},
 		{
@@ -151,24 +154,24 @@ func (e *effects) outcomeRace(events.ActionFinished) {}
 
 // betterThanMe tells whether this member must leave the key to another, or to nobody.
 func (s *State) betterThanMe() (bool, string) {
-	f := s.view().Failover
-	if f.Pending() && f.Candidate != "" && f.Candidate != s.Self {
-		for _, p := range s.Race.Peers {
-			if p.Name == f.Candidate && p.Reachable && !p.Tags.NoFailover {
-				return true, fmt.Sprintf("an operator asked for %s, which is healthy", p.Name)
-			}
+	f, mine := s.view().Failover, s.position()
+	// A failover may cost what the candidate doesn't have: the operator said so. A
+	// switchover promises that nothing is lost, so positions count above its wish.
+	word := f.Leader == ""
+	for _, p := range s.Race.Peers {
+		complete := p.Position >= mine && p.Timeline >= s.pg().Timeline
+		if f.Candidate == p.Name && p.Name != s.Self && p.Reachable && !p.Tags.NoFailover && (word || complete) {
+			return true, fmt.Sprintf("an operator asked for %s, which is healthy", p.Name)
 		}
 	}
-	mine := s.position()
 	for _, p := range s.Race.Peers {
 		switch {
 		case !p.Reachable:
 		case p.Primary:
 			return true, fmt.Sprintf("Primary (%s) is still alive", p.Name)
 		case p.Tags.NoFailover:
-		case f.Candidate == s.Self:
-			// An operator's word stands above positions.
-		case f.Pending() && f.Leader == s.Self && f.Candidate == "":
+		case f.Candidate == s.Self && word:
+		case f.Leader == s.Self && f.Candidate == "" && p.Position >= mine && p.Timeline >= s.pg().Timeline:
 			return true, fmt.Sprintf("an operator asked for another leader than %s, and %s can take over", s.Self, p.Name)
 		case p.Timeline > s.pg().Timeline && s.pg().Timeline != 0:
 			return true, fmt.Sprintf("%s is on timeline %d, this member on %d", p.Name, p.Timeline, s.pg().Timeline)
@@ -182,7 +185,7 @@ func (s *State) betterThanMe() (bool, string) {
 	if lag := int64(s.view().Status.Optime) - int64(mine); lag > s.Settings.MaximumLagOnFailover {
 		return true, fmt.Sprintf("My wal position exceeds maximum replication lag (%d bytes behind)", lag)
 	}
-	if known := s.view().History.Timeline(); s.pg().Timeline != 0 && s.pg().Timeline < known {
+	if known := s.view().History.Timeline(); s.Settings.CheckTimeline && s.pg().Timeline != 0 && s.pg().Timeline < known {
 		return true, fmt.Sprintf("My timeline %d is behind last known cluster timeline %d", s.pg().Timeline, known)
 	}
 	return false, "nobody who answered is ahead"
@@ -204,6 +207,17 @@ func (s *State) outranked() (bool, string) {
 		}
 	}
 	return false, "no peer of equal position goes first"
+}
+
+// answerWish empties the request key after a race, whoever was wished for: left
+// standing, it would depose the winner as soon as it leads.
+func (e *effects) answerWish() {
+	f := e.view().Failover
+	if !f.Pending() || f.ScheduledAt != "" {
+		return
+	}
+	e.Store.Answered = f.Version
+	e.once(ClearFailover{Version: f.Version})
 }
 
 func raceStatus(s *State) string {

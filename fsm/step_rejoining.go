@@ -22,12 +22,29 @@ const (
 func rejoiningRules() []rule {
 	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), {
 		id: "busy", when: func(s *State) (bool, string) {
-			if s.Op == nil {
+			switch {
+			case s.Op != nil:
+				return true, s.Op.Kind + " is under way"
+			case s.unseen():
+				return true, "looking at what the last operation has left"
+			default:
 				return false, "no operation is under way"
 			}
-			return true, s.Op.Kind + " is under way"
 		},
 		status: rejoinStatus,
+	}, {
+		id: "release-without-server", when: func(s *State) (bool, string) {
+			switch {
+			case !s.holds():
+				return false, "the leader key isn't ours"
+			case s.pg().Running || s.Rejoin.Starts == 0:
+				return false, "PostgreSQL has not failed to start"
+			default:
+				return true, "the leader key is ours, and PostgreSQL does not start: another may lead"
+			}
+		},
+		do:     func(e *effects) { e.once(ReleaseLeader{Lease: e.Lease.ID}) },
+		status: func(*State) string { return "removed leader key after trying and failing to start postgres" },
 	}, {
 		id: "pause-after-failure", when: func(s *State) (bool, string) {
 			if s.Now >= s.Rejoin.NotBefore {
@@ -45,6 +62,8 @@ func rejoiningRules() []rule {
 				return true, "PostgreSQL runs as a standby of " + string(s.Rejoin.Leader)
 			case s.holds():
 				return true, "the leader key is ours, and PostgreSQL runs as a standby"
+			case s.pg().Streaming:
+				return true, "PostgreSQL runs as a standby, and streams"
 			case !s.otherLeads():
 				return true, "nobody leads, and PostgreSQL runs as a standby"
 			case s.verdict() == events.VerdictFollow && s.Rejoin.Stalls <= maxStalls:
@@ -66,18 +85,30 @@ func rejoiningRules() []rule {
 			switch {
 			case empty(s):
 				return false, "there is no data to start"
-			case s.otherLeads():
+			case s.pg().Running:
+				return false, "PostgreSQL runs"
+			case s.otherLeads() && !s.Settings.Tags.NoStream:
 				return false, string(s.leader().Name) + " leads"
-			case s.leader().Name == s.Self && !s.holds() && s.leader().Lease != s.Lease.Void:
+			case s.claimed() && s.Store.DownSince == 0:
 				return false, "the leader key is being confirmed as ours"
 			case s.pg().Data.Content == events.DataBroken:
 				return false, "the data directory can't be used: " + s.pg().Data.Problem
+			case s.Store.DownSince != 0:
+				return true, "the store does not answer, and a standby can at least be read from"
 			default:
-				return true, "nobody else leads"
+				return true, "there is nobody to follow"
 			}
 		},
-		do:     func(e *effects) { e.operate(StartStandby{}) },
+		do: func(e *effects) {
+			e.Rejoin.Starts++
+			e.operate(StartStandby{})
+		},
 		status: func(*State) string { return "starting as a secondary" },
+	}, {
+		id: "still-starting", when: func(s *State) (bool, string) {
+			return s.pg().Running && !s.pg().Ready, "PostgreSQL runs and does not answer: " + orNone(s.pg().Why)
+		},
+		status: func(*State) string { return "PostgreSQL is still starting up" },
 	}, {
 		id: "wait-for-primary", when: func(s *State) (bool, string) {
 			m, ok := s.view().Member(s.leader().Name)

@@ -72,9 +72,10 @@ func (e *effects) keepLease() {
 // member under its lease and that needs confirming (S15).
 func (s *State) renewDue() bool {
 	l := s.leader()
-	claimed := l.Name == s.Self && l.Lease == s.Lease.ID && !s.holds() && !s.Lease.Leads && s.Lease.Failures == 0 &&
-		s.Store.View.Revision >= s.Store.Floor
-	return claimed || s.Now >= s.renewAt()
+	claimed := s.claimed() && l.Lease == s.Lease.ID && s.Store.View.Revision >= s.Store.Floor
+	// Once for each time that the key changed: a view and a renewal may contradict
+	// each other for a while, and the cadence will do then.
+	return claimed && s.Lease.Tried < s.Store.LeaderSince || s.Now >= s.renewAt()
 }
 
 func (e *effects) renew(id events.LeaseID, ttl time.Duration) {
@@ -140,8 +141,8 @@ func (e *effects) keepCluster() {
 	if p.Timeline > 1 && p.CheckpointTimeline < p.Timeline {
 		e.once(Checkpoint{})
 	}
-	// A request that brought this member here is fulfilled.
-	if f := v.Failover; f.Pending() && f.Leader != e.Self && (f.Candidate == e.Self || f.Leader != "") {
+	// What brought this member here has been answered, and is cleared until it is gone.
+	if f := v.Failover; f.Pending() && f.Version == e.Store.Answered {
 		e.once(ClearFailover{Version: f.Version})
 	}
 }
