@@ -140,12 +140,25 @@ func (s *Store) healthiest(ctx context.Context) (best raft.Server, found bool) {
 		})
 	}
 	wg.Wait()
-	mine := s.raft.AppliedIndex()
+	return fittest(voters, answers, health{
+		leader: string(s.folder.id), applied: s.raft.AppliedIndex(), age: 4*s.cfg.Timings.Commit + s.cfg.Timings.Heartbeat,
+	})
+}
+
+// health is what a voter is measured by.
+type health struct {
+	leader  string        // whom it must follow
+	applied uint64        // how far the leader is
+	age     time.Duration // how long ago it may have been up to date
+}
+
+// fittest picks from voters by their answers; nil means that none came.
+func fittest(voters []raft.Server, answers []*Status, h health) (best raft.Server, found bool) {
 	var most uint64
 	for i, voter := range voters {
 		st := answers[i]
-		if st == nil || st.ID != string(voter.ID) || st.LeaderID != string(s.folder.id) ||
-			st.Age < 0 || st.Age > 4*s.cfg.Timings.Commit+s.cfg.Timings.Heartbeat || st.Applied+closeLog < mine {
+		if st == nil || st.ID != string(voter.ID) || st.LeaderID != h.leader ||
+			st.Age < 0 || st.Age > h.age || st.Applied+closeLog < h.applied {
 			continue
 		}
 		if !found || st.Applied > most || (st.Applied == most && voter.ID < best.ID) {
