@@ -230,10 +230,10 @@ func absorbRequest(e *effects) {
 	switch ev := e.entry.Event.(type) {
 	case events.SwitchoverRequested:
 		r = Request{ID: ev.ID, Kind: "switchover", From: ev.From, To: ev.To}
-		e.order(RequestFailover{From: ev.From, To: ev.To})
+		r.Written = e.order(RequestFailover{From: ev.From, To: ev.To})
 	case events.FailoverRequested:
 		r = Request{ID: ev.ID, Kind: "failover", To: ev.To}
-		e.order(RequestFailover{To: ev.To})
+		r.Written = e.order(RequestFailover{To: ev.To})
 	case events.RestartRequested:
 		r = Request{ID: ev.ID, Kind: "restart"}
 	case events.ReinitRequested:

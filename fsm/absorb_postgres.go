@@ -130,7 +130,15 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 		if ev.Result.Lease == e.Lease.ID {
 			e.Lease, e.Holder = Lease{}, Holder{}
 		}
-	case SyncSlots{}.Kind(), Checkpoint{}.Kind():
+	case SyncSlots{}.Kind():
+		if !done {
+			e.Postgres.SlotsAgain = e.Now.Add(e.Settings.LoopWait)
+		}
+		e.order(ObservePostgres{})
+	case Checkpoint{}.Kind():
+		if !done {
+			e.Postgres.CheckpointAgain = e.Now.Add(e.Settings.LoopWait)
+		}
 		e.order(ObservePostgres{})
 	case RequestFailover{}.Kind():
 		e.outcomeRequest(ev)

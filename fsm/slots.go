@@ -45,23 +45,27 @@ func (e *effects) keepSlots() {
 			seen[i].At = e.Now
 		}
 	}
-	var drop []string
-	seen = slices.DeleteFunc(seen, func(s SlotSeen) bool {
-		old := e.Now.Sub(s.At) > e.Settings.MemberSlotsTTL
-		if old {
-			drop = append(drop, s.Name)
-		}
-		return old
-	})
+	there := func(name string) bool {
+		return slices.ContainsFunc(e.pg().Slots, func(have events.SlotState) bool { return have.Name == name })
+	}
+	// One whose time is over is remembered until it is seen to be gone: a slot that
+	// nobody drops keeps WAL until the disk is full.
+	old := func(s SlotSeen) bool { return e.Now.Sub(s.At) > e.Settings.MemberSlotsTTL }
+	seen = slices.DeleteFunc(seen, func(s SlotSeen) bool { return old(s) && !there(s.Name) })
 	slices.SortFunc(seen, func(a, b SlotSeen) int { return strings.Compare(a.Name, b.Name) })
 	e.Slots = seen
+	var drop []string
 	var missing bool
 	want := make([]string, 0, len(seen))
 	for _, s := range seen {
+		if old(s) {
+			drop = append(drop, s.Name)
+			continue
+		}
 		want = append(want, s.Name)
-		missing = missing || !slices.ContainsFunc(e.pg().Slots, func(have events.SlotState) bool { return have.Name == s.Name })
+		missing = missing || !there(s.Name)
 	}
-	if missing || len(drop) > 0 {
+	if (missing || len(drop) > 0) && e.Now >= e.Postgres.SlotsAgain {
 		e.once(SyncSlots{Want: want, Drop: drop})
 	}
 }

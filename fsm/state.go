@@ -67,6 +67,8 @@ type Request struct {
 	Kind string          `json:"kind"` // switchover, failover, restart
 	From events.NodeName `json:"from,omitempty"`
 	To   events.NodeName `json:"to,omitempty"`
+	// Written is the action that writes it to the request key.
+	Written events.ActionID `json:"written"`
 }
 
 // StoreState is the store as last seen.
@@ -136,6 +138,9 @@ type Postgres struct {
 	After events.Instant `json:"after,omitempty"`
 	// Look is when to observe again before the next heartbeat.
 	Look events.Instant `json:"look,omitempty"`
+	// SlotsAgain and CheckpointAgain: such an attempt failed; not before these.
+	SlotsAgain      events.Instant `json:"slots_again,omitempty"`
+	CheckpointAgain events.Instant `json:"checkpoint_again,omitempty"`
 	// StreamedAt is when streaming was last seen.
 	StreamedAt events.Instant `json:"streamed_at,omitempty"`
 }

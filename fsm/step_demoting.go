@@ -388,7 +388,7 @@ func (e *effects) settle(id string, ok bool, text string) {
 // outcomeRequest: an operator's wish was written to the request key, or not.
 func (e *effects) outcomeRequest(ev events.ActionFinished) {
 	for _, r := range e.Requests {
-		if r.Kind == "restart" {
+		if r.Written != ev.ID || r.Kind == "restart" {
 			continue
 		}
 		text := "requested"

@@ -188,11 +188,14 @@ func joiningRunningRules() []rule {
 		},
 		{
 			id: "confirm", when: func(s *State) (bool, string) {
-				l := s.leader()
-				if l.Name != s.Self || l.Lease == "" || l.Lease == s.Lease.Void || s.holds() {
+				switch l := s.leader(); {
+				case s.claimed():
+					return true, "the leader key names us; its lease is being confirmed"
+				case l.Name == s.Self && l.Lease == s.Lease.Void && s.InFlight(RefreshView{}):
+					return true, "the lease of the leader key is gone, and the key with it; looking who leads now"
+				default:
 					return false, "the leader key isn't ours, or its lease is gone"
 				}
-				return true, "the leader key names us; its lease is being confirmed"
 			},
 		},
 		{

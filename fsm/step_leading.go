@@ -76,7 +76,11 @@ func leadingRules() []rule {
 				}
 				return true, "the leader key was deleted by somebody else; taking it back under the same lease"
 			},
-			do: func(e *effects) { e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version}) },
+			do: func(e *effects) {
+				if !e.InFlight(RefreshView{}) { // one is after an attempt that was refused
+					e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
+				}
+			},
 		},
 		switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
 		rule{

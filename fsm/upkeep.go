@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ func upkeep(e *effects) {
 		e.heartbeat()
 	}
 	e.keepLease()
+	e.refuseRestarts()
 	if e.Phase == Stopping {
 		return
 	}
@@ -29,6 +31,20 @@ func upkeep(e *effects) {
 		e.keepSlots()
 	}
 	e.keepLooking()
+}
+
+// refuseRestarts answers restarts that can't be made now: an operator who waits
+// must not get one hours later.
+func (e *effects) refuseRestarts() {
+	for _, r := range slices.Clone(e.Requests) {
+		switch {
+		case r.Kind != "restart" || r.ID == e.Restart.ID:
+		case e.Phase == Restarting:
+			e.settle(r.ID, false, "restart already in progress")
+		case e.Phase != Leading && e.Phase != Following:
+			e.settle(r.ID, false, fmt.Sprintf("PostgreSQL can't be restarted while the member is %s", e.Phase))
+		}
+	}
 }
 
 // heartbeat is what each loop_wait brings: a look at PostgreSQL, and one at the
@@ -138,7 +154,7 @@ func (e *effects) keepCluster() {
 	if p.Timeline > 1 && v.History.Timeline() != p.Timeline {
 		e.once(WriteHistory{Timeline: p.Timeline, Version: v.History.Version})
 	}
-	if p.Timeline > 1 && p.CheckpointTimeline < p.Timeline {
+	if p.Timeline > 1 && p.CheckpointTimeline < p.Timeline && e.Now >= e.Postgres.CheckpointAgain {
 		e.once(Checkpoint{})
 	}
 	// What brought this member here has been answered, and is cleared until it is gone.
