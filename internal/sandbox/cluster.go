@@ -178,7 +178,7 @@ const endTimeout = 15 * time.Second
 func (c *Cluster) Close() error {
 	c.close()
 	for _, n := range c.nodes {
-		n.powerOff()
+		n.PowerOff()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -148,8 +147,8 @@ func (n *Node) again() bool {
 	return true
 }
 
-// powerOff ends the supervision; what runs, runs on.
-func (n *Node) powerOff() {
+// PowerOff ends the supervision: an agent that ends isn't started again. What runs, runs on.
+func (n *Node) PowerOff() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.on = false
@@ -165,7 +164,7 @@ func (n *Node) Runs() (starts int, lastExit string) {
 // StopAgent ends the agent by SIGTERM, as an operator does, and returns when it has ended.
 // The node is off then.
 func (n *Node) StopAgent(ctx context.Context) error {
-	n.powerOff()
+	n.PowerOff()
 	n.mu.Lock()
 	proc, ended := n.agent, n.ended
 	n.mu.Unlock()
@@ -228,7 +227,7 @@ func (n *Node) KillPostmaster() error {
 // KillNode is a power cut, except that the kernel still closes connections: agent, keeper and
 // all of PostgreSQL end at once, and stay down until PowerOn.
 func (n *Node) KillNode() error {
-	n.powerOff()
+	n.PowerOff()
 	n.mu.Lock()
 	ended, running := n.ended, n.agent != nil
 	n.mu.Unlock()
@@ -293,22 +292,4 @@ func (n *Node) Tail(lines int) string {
 	}
 	all := strings.Split(strings.TrimSpace(string(content)), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// restartAfterMargin is how much longer than RestartAfter a restart may take.
-const restartAfterMargin = 5 * time.Second
-
-// AwaitAgent returns when an agent runs on the node.
-func (n *Node) AwaitAgent(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, n.c.opt.RestartAfter+restartAfterMargin)
-	defer cancel()
-	for {
-		if _, running := n.AgentPID(); running {
-			return nil
-		}
-		if !pause(ctx, 10*time.Millisecond) {
-			_, exit := n.Runs()
-			return fmt.Errorf("wait for an agent at %s (the last one: %s): %w", n.name, exit, context.Cause(ctx))
-		}
-	}
 }

@@ -123,21 +123,49 @@ func (c *Cluster) AwaitPrimary(ctx context.Context) (*Node, error) {
 	}
 }
 
+// StreamingNow returns the primary if all other members stream from it.
+func (c *Cluster) StreamingNow(ctx context.Context) (*Node, error) {
+	n, err := c.Primary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, err := c.streamingFrom(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) != len(c.nodes)-1 {
+		return nil, fmt.Errorf("%s is primary, and only %v stream from it", n.name, names)
+	}
+	return n, nil
+}
+
 // AwaitStreaming returns the primary once all other members stream from it.
 func (c *Cluster) AwaitStreaming(ctx context.Context) (*Node, error) {
-	seen := "no primary"
 	for {
-		if n, err := c.Primary(ctx); err == nil {
-			names, err := c.streamingFrom(ctx, n)
-			if err == nil && len(names) == len(c.nodes)-1 {
-				return n, nil
-			}
-			seen = fmt.Sprintf("%s is primary, streaming: %v", n.name, names)
-		} else {
-			seen = err.Error()
+		n, err := c.StreamingNow(ctx)
+		if err == nil {
+			return n, nil
 		}
 		if !pause(ctx, pollEvery) {
-			return nil, fmt.Errorf("wait until all members stream (last seen: %s): %w", seen, context.Cause(ctx))
+			return nil, fmt.Errorf("wait until all members stream: %w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// AwaitHealthy returns when the node's agent says that its PostgreSQL is running.
+func (n *Node) AwaitHealthy(ctx context.Context) error {
+	for {
+		look, cancel := context.WithTimeout(ctx, lookTimeout)
+		s, err := n.Status(look)
+		cancel()
+		if err == nil && s.State == "running" {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("it says %q", s.State)
+		}
+		if !pause(ctx, pollEvery) {
+			return fmt.Errorf("wait for the agent of %s: %w: %w", n.name, context.Cause(ctx), err)
 		}
 	}
 }

@@ -1,0 +1,215 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pgregent/regent/chaos/judge"
+	"github.com/pgregent/regent/internal/replay"
+	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/workload"
+)
+
+// Arena is a cluster that is written to and watched.
+type Arena struct {
+	Cluster *sandbox.Cluster
+	Writer  *workload.Writer
+	Watcher *workload.Watcher
+	// Origin is the moment that the history's times count from.
+	Origin time.Time
+
+	// lost are the rows that went missing so far, sorted. It belongs to whoever runs trials,
+	// one at a time.
+	lost []int64
+}
+
+const (
+	// wholeDeadline is how long a cluster may take to be whole again after a strike.
+	wholeDeadline = 60 * time.Second
+	// minRate is how often per second every member is looked at, at least.
+	minRate = 100
+	// settled is how many inserts in a row make a settled writer.
+	settled = 40
+)
+
+// NewArena returns an arena around a cluster that is or will be powered on.
+func NewArena(c *sandbox.Cluster) *Arena {
+	origin := time.Now()
+	return &Arena{
+		Cluster: c, Origin: origin,
+		Writer:  workload.NewWriter(workload.WriterConfig{DSN: c.DSN(), Nodes: c.PortNames(), Origin: origin}),
+		Watcher: workload.NewWatcher(origin, c.Targets()),
+	}
+}
+
+// Run has the cluster written to and watched while body runs, and returns when all three
+// have ended.
+func (a *Arena) Run(ctx context.Context, body func(context.Context) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var errs [2]error
+	var load sync.WaitGroup
+	load.Go(func() { errs[0] = a.Writer.Run(ctx) })
+	load.Go(func() { errs[1] = a.Watcher.Run(ctx) })
+	err := body(ctx)
+	stop()
+	load.Wait()
+	return errors.Join(err, errs[0], errs[1])
+}
+
+// now is the time of the history.
+func (a *Arena) now() time.Duration { return time.Since(a.Origin) }
+
+// Settle returns the primary when the cluster is whole and the writer writes steadily.
+func (a *Arena) Settle(ctx context.Context) (*sandbox.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, wholeDeadline)
+	defer cancel()
+	return a.whole(ctx, a.now())
+}
+
+// whole waits until every member has an agent, all replicas stream, and inserts sent after
+// since are acknowledged.
+func (a *Arena) whole(ctx context.Context, since time.Duration) (*sandbox.Node, error) {
+	for {
+		primary, err := a.Cluster.AwaitStreaming(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range a.Cluster.Nodes() {
+			if err := n.AwaitHealthy(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if err := a.Writer.Await(ctx, settled, since); err != nil {
+			return nil, err
+		}
+		// While the agents were asked the replicas may have lost their primary.
+		if still, err := a.Cluster.StreamingNow(ctx); err == nil && still == primary {
+			return primary, nil
+		}
+	}
+}
+
+// Trial is one strike and what came of it.
+type Trial struct {
+	Strike  Strike
+	Verdict judge.Verdict
+	// Whole is how long after the strike the cluster was whole again. It is never less than
+	// the time for which a strike is watched.
+	Whole time.Duration
+	// Primary is the primary afterwards, empty when there is none.
+	Primary string
+}
+
+// FailedOver reports that another member is primary now.
+func (t Trial) FailedOver() bool { return t.Primary != "" && t.Primary != t.Strike.Primary }
+
+// Try strikes once and judges. The error says that the trial could not be made; what the
+// cluster did wrong is in the verdict.
+func (a *Arena) Try(ctx context.Context, f Fault) (Trial, error) {
+	primary, err := a.Settle(ctx)
+	if err != nil {
+		return Trial{}, fmt.Errorf("before %s: %w", f.Name, err)
+	}
+	t := Trial{Strike: Strike{Fault: f.Name, Primary: primary.Name()}}
+	if f.Prepare != nil {
+		if primary, err = f.Prepare(ctx, a, primary); err != nil {
+			return t, fmt.Errorf("prepare %s: %w", f.Name, err)
+		}
+		t.Strike.Primary = primary.Name()
+	}
+	from := a.now()
+	if err := f.Strike(ctx, a, primary, &t.Strike); err != nil {
+		return t, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	trouble := a.watchUntilWhole(ctx, from, &t)
+	if ctx.Err() != nil {
+		return t, fmt.Errorf("%s: %w", f.Name, context.Cause(ctx))
+	}
+	evidence, err := a.evidence(ctx, f, from)
+	if err != nil && trouble == "" {
+		trouble = err.Error()
+	}
+	t.Strike.MayLose = t.Strike.MayLose || f.MayLose
+	evidence.Fault, evidence.Trouble, evidence.MayLose = t.Strike.String(), trouble, t.Strike.MayLose
+	t.Verdict = judge.Judge(evidence)
+	for _, lost := range t.Verdict.Lost {
+		a.lost = append(a.lost, lost.Seq)
+	}
+	slices.Sort(a.lost)
+	return t, nil
+}
+
+// watchUntilWhole waits, at least for as long as a consequence of the strike may take to
+// show, and returns why the cluster isn't whole, if it isn't.
+func (a *Arena) watchUntilWhole(ctx context.Context, from time.Duration, t *Trial) (trouble string) {
+	deadline, cancel := context.WithTimeout(ctx, wholeDeadline+t.Strike.Down)
+	defer cancel()
+	watch := from + t.Strike.Watch
+	if !pause(deadline, watch-a.now()) {
+		return "interrupted"
+	}
+	primary, err := a.whole(deadline, max(from, a.now()-time.Second))
+	t.Whole = a.now() - from
+	if err != nil {
+		return err.Error()
+	}
+	t.Primary = primary.Name()
+	return ""
+}
+
+func (a *Arena) evidence(ctx context.Context, f Fault, from time.Duration) (judge.Evidence, error) {
+	e := judge.Evidence{
+		From: from, To: a.now(), WatcherSpans: a.Watcher.Spans(), WriterSpans: a.Writer.Spans(), Writes: a.Writer.Log(),
+		LostBefore: a.lost, MaxOutage: f.MaxOutage, MinRate: minRate,
+	}
+	for _, n := range a.Cluster.Nodes() {
+		e.Members = append(e.Members, n.Name())
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var err error
+	e.Present, err = workload.Rows(ctx, a.Cluster.DSN())
+	// What was written while the rows were read is no row from nowhere.
+	e.Writes.Next = a.Writer.Log().Next
+	return e, err
+}
+
+// Replays stops all agents and recomputes every decision in their journals. It returns one
+// sentence a node; the error names the first decision that differs.
+func (a *Arena) Replays(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := a.Cluster.StopAll(ctx); err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, n := range a.Cluster.Nodes() {
+		report, err := replay.Check(n.JournalDir())
+		if err != nil {
+			return out, fmt.Errorf("replay the journal of %s: %w", n.Name(), err)
+		}
+		if report.Compared == 0 {
+			return out, fmt.Errorf("replay the journal of %s: it holds no decision to compare", n.Name())
+		}
+		out = append(out, fmt.Sprintf("%s: %d decisions recomputed and equal, %d epochs, %d gaps, %d not comparable",
+			n.Name(), report.Compared, report.Epochs, report.Gaps, report.Uncounted))
+	}
+	return out, nil
+}
+
+// pause waits for d; false when ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(max(d, 0))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,314 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgregent/regent/chaos/judge"
+	"github.com/pgregent/regent/internal/sandbox"
+)
+
+// BenchOptions say what to measure.
+type BenchOptions struct {
+	// Runs is how many trials each line gets; lines that take long get fewer.
+	Runs int
+	// Only measures the lines whose names contain it; empty: all.
+	Only string
+	// Cluster is the template: its Dir is a folder for the bench's clusters, its timings are
+	// those of the lines that name none.
+	Cluster sandbox.Options
+	// Out receives progress.
+	Out io.Writer
+}
+
+// Line is one goal and what was measured.
+type Line struct {
+	Name string `json:"name"`
+	// Goal is the goal in words, Limit in milliseconds (or MB, or percent: see Unit); zero: none.
+	Goal  string  `json:"goal"`
+	Limit float64 `json:"limit,omitempty"`
+	Unit  string  `json:"unit"`
+	// Values of all runs, in their order.
+	Values []float64 `json:"values"`
+	P50    float64   `json:"p50"`
+	Max    float64   `json:"max"`
+	// Lost counts lost acknowledged rows of all runs; Notes say what else there is to know.
+	Lost  int      `json:"lost_rows"`
+	Notes []string `json:"notes,omitempty"`
+	// Broken are the judge's violations.
+	Broken []string `json:"violations,omitempty"`
+}
+
+// Met reports that the median is within the goal and no promise was broken.
+func (l Line) Met() bool {
+	return len(l.Broken) == 0 && len(l.Values) > 0 && (l.Limit == 0 || l.P50 <= l.Limit)
+}
+
+func (l *Line) add(value float64) {
+	l.Values = append(l.Values, value)
+	sorted := slices.Sorted(slices.Values(l.Values))
+	// The upper middle: with an even number of runs the worse of the two is told.
+	l.P50, l.Max = sorted[len(sorted)/2], sorted[len(sorted)-1]
+}
+
+// section is a group of lines that share a cluster.
+type section struct {
+	ttl   time.Duration // zero: the template's
+	lines []benchLine
+}
+
+type benchLine struct {
+	name, goal string
+	limit      time.Duration
+	fault      Fault
+	runs       func(runs int) int
+}
+
+func few(int) int       { return 2 }
+func most(runs int) int { return runs }
+
+// benchSections are the speed goals.
+func benchSections(ttl time.Duration) []section {
+	long := 30 * time.Second
+	return []section{
+		{lines: []benchLine{
+			{"switchover", "≤ 300 ms", 300 * time.Millisecond, switchover(), most},
+			{"postmaster SIGKILL, agent alive, idle database", "≤ 1 s", time.Second, killPostmaster(atPrimary), most},
+			{"clean agent stop at the primary", "≤ 500 ms", 500 * time.Millisecond, stopAgent(atPrimary, pastTheLease), most},
+			{"node SIGKILL", "≤ ttl + 1 s", ttl + time.Second, killNode(atPrimary, pastTheLease), most},
+			{"node SIGKILL, raft leader and primary on it", "≤ ttl + 1 s", ttl + time.Second, together(killNode(atPrimary, pastTheLease)), most},
+			{"agent SIGKILL at the primary, agent stays away", "0 rows lost, never two writable", 0, killAgentForGood(atPrimary), most},
+			{"agent SIGKILL at the primary, restarted after 1 s", "0 rows lost, never two writable", 0, killAgent("SIGKILL of the agent", atPrimary), most},
+		}},
+		{ttl: long, lines: []benchLine{
+			{"clean agent stop at the primary, ttl 30", "≤ 500 ms", 500 * time.Millisecond, stopAgent(atPrimary, briefly), few},
+			{"node SIGKILL, ttl 30", "≤ 31 s", 31 * time.Second, killNode(atPrimary, briefly), few},
+		}},
+	}
+}
+
+func briefly(*Arena) time.Duration { return 2 * time.Second }
+
+func together(f Fault) Fault {
+	f.Prepare = togetherWithRaftLeader
+	return f
+}
+
+// Bench measures every line. Broken promises are in the lines; the error says that a line
+// could not be measured.
+func Bench(ctx context.Context, o BenchOptions) ([]Line, error) {
+	if err := judge.SelfTest(); err != nil {
+		return nil, fmt.Errorf("the judge fails its self-test: %w", err)
+	}
+	var out []Line
+	starts, err := o.benchStart(ctx)
+	out = append(out, starts...)
+	if err != nil {
+		return out, err
+	}
+	idle, err := o.benchIdle(ctx)
+	out = append(out, idle...)
+	if err != nil {
+		return out, err
+	}
+	for i, s := range benchSections(o.Cluster.TTL) {
+		lines, err := o.benchSection(ctx, fmt.Sprintf("s%d", i), s)
+		out = append(out, lines...)
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+func (o BenchOptions) wanted(name string) bool { return strings.Contains(name, o.Only) }
+
+// options are the template's, in a folder of their own.
+func (o BenchOptions) options(folder string, ttl time.Duration) sandbox.Options {
+	c := o.Cluster
+	c.Dir += "-" + folder
+	if ttl != 0 {
+		c.TTL, c.LoopWait, c.RetryTimeout = ttl, 10*time.Second, 10*time.Second
+	}
+	return c
+}
+
+// benchSection makes the trials of one cluster.
+func (o BenchOptions) benchSection(ctx context.Context, folder string, s section) (lines []Line, err error) {
+	s.lines = slices.DeleteFunc(s.lines, func(l benchLine) bool { return !o.wanted(l.name) })
+	if len(s.lines) == 0 {
+		return nil, nil
+	}
+	c, err := sandbox.New(o.options(folder, s.ttl))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	a := NewArena(c)
+	if err := c.PowerOn(); err != nil {
+		return nil, err
+	}
+	return lines, a.Run(ctx, func(ctx context.Context) error {
+		for _, l := range s.lines {
+			line, err := o.trials(ctx, a, l)
+			lines = append(lines, line)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (o BenchOptions) trials(ctx context.Context, a *Arena, l benchLine) (Line, error) {
+	line := Line{Name: l.name, Goal: l.goal, Limit: millis(l.limit), Unit: "ms"}
+	var replay int64
+	for i := range l.runs(o.Runs) {
+		if wal, err := walToReplay(ctx, a.Cluster); err == nil {
+			replay = max(replay, wal)
+		}
+		t, err := a.Try(ctx, l.fault)
+		if err != nil {
+			return line, fmt.Errorf("measure %q, run %d: %w", l.name, i+1, err)
+		}
+		line.add(millis(t.Verdict.Outage.Length()))
+		line.Lost += len(t.Verdict.Lost)
+		for _, v := range t.Verdict.Violations {
+			line.Broken = append(line.Broken, v.String())
+		}
+		tell(o.Out, "%-52s run %d: outage %s, lost %d, whole after %s\n", l.name, i+1,
+			t.Verdict.Outage.Length().Round(time.Millisecond), len(t.Verdict.Lost), t.Whole.Round(100*time.Millisecond))
+		if !t.Verdict.OK() {
+			tell(o.Out, "%s\n", t.Verdict)
+		}
+	}
+	line.Notes = append(line.Notes, fmt.Sprintf("at most %d KB of WAL since the last checkpoint's redo", replay/1024))
+	return line, nil
+}
+
+// walToReplay is how much the primary would have to replay if it crashed now.
+func walToReplay(ctx context.Context, c *sandbox.Cluster) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.DSN())
+	if err != nil {
+		return 0, fmt.Errorf("ask for the WAL to replay: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // read only: nothing to lose
+	var bytes int64
+	err = conn.QueryRow(ctx, `SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), redo_lsn)::bigint FROM pg_control_checkpoint()`).Scan(&bytes)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the WAL to replay: %w", err)
+	}
+	return bytes, nil
+}
+
+// benchStart measures the way from empty folders.
+func (o BenchOptions) benchStart(ctx context.Context) ([]Line, error) {
+	first := Line{Name: "empty folders → primary takes writes", Goal: "≤ 4 s", Limit: 4000, Unit: "ms"}
+	all := Line{Name: "empty folders → three members stream", Goal: "≤ 10 s", Limit: 10000, Unit: "ms"}
+	if !o.wanted(first.Name) && !o.wanted(all.Name) {
+		return nil, nil
+	}
+	for i := range o.Runs {
+		primary, streaming, err := o.oneStart(ctx, fmt.Sprintf("e%d", i))
+		if err != nil {
+			return []Line{first, all}, fmt.Errorf("measure the start, run %d: %w", i+1, err)
+		}
+		first.add(millis(primary))
+		all.add(millis(streaming))
+		tell(o.Out, "%-52s run %d: primary %s, streaming %s\n", "empty folders", i+1,
+			primary.Round(time.Millisecond), streaming.Round(time.Millisecond))
+	}
+	return []Line{first, all}, nil
+}
+
+func (o BenchOptions) oneStart(ctx context.Context, folder string) (primary, streaming time.Duration, err error) {
+	c, err := sandbox.New(o.options(folder, 0))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	ctx, cancel := context.WithTimeout(ctx, wholeDeadline)
+	defer cancel()
+	began := time.Now()
+	if err := c.PowerOn(); err != nil {
+		return 0, 0, err
+	}
+	if _, err := c.AwaitPrimary(ctx); err != nil {
+		return 0, 0, err
+	}
+	primary = time.Since(began)
+	if _, err := c.AwaitStreaming(ctx); err != nil {
+		return 0, 0, err
+	}
+	return primary, time.Since(began), nil
+}
+
+// idleFor is how long the idle cluster is measured.
+const idleFor = 30 * time.Second
+
+// benchIdle measures what agents and keepers use when nothing happens.
+func (o BenchOptions) benchIdle(ctx context.Context) (lines []Line, err error) {
+	kinds := []struct {
+		name, goal, unit, who string
+		limit                 float64
+	}{
+		{"agent, RSS", "≤ 40 MB", "MB", "agent", 40}, {"keeper, RSS", "≤ 6 MB", "MB", "keeper", 6},
+		{"agent and keeper, idle CPU of one core", "≤ 1 %", "%", "both", 1},
+	}
+	if !slices.ContainsFunc(kinds, func(k struct {
+		name, goal, unit, who string
+		limit                 float64
+	}) bool { return o.wanted(k.name) }) {
+		return nil, nil
+	}
+	c, err := sandbox.New(o.options("idle", 0))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	settle, cancel := context.WithTimeout(ctx, wholeDeadline)
+	defer cancel()
+	if err := c.PowerOn(); err != nil {
+		return nil, err
+	}
+	if _, err := c.AwaitStreaming(settle); err != nil {
+		return nil, err
+	}
+	if !pause(ctx, 5*time.Second) {
+		return nil, context.Cause(ctx)
+	}
+	tell(o.Out, "%-52s for %s\n", "idle", idleFor)
+	before, err := usageOf(c)
+	if err != nil {
+		return nil, err
+	}
+	if !pause(ctx, idleFor) {
+		return nil, context.Cause(ctx)
+	}
+	after, err := usageOf(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range kinds {
+		line := Line{Name: k.name, Goal: k.goal, Limit: k.limit, Unit: k.unit, Notes: []string{"one value a node"}}
+		for i := range after {
+			line.add(round2(after[i].of(k.who, before[i], idleFor)))
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
+}
+
+func millis(d time.Duration) float64 { return round2(float64(d) / float64(time.Millisecond)) }
+
+func round2(f float64) float64 { return math.Round(f*100) / 100 }

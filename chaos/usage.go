@@ -1,0 +1,89 @@
+package chaos
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgregent/regent/internal/sandbox"
+)
+
+// usage is what a node's agent and keeper use.
+type usage struct {
+	agentRSS, keeperRSS float64 // MB
+	agentCPU, keeperCPU time.Duration
+}
+
+// of gives the value in a line's unit, compared with an earlier usage.
+func (u usage) of(who string, before usage, span time.Duration) float64 {
+	switch who {
+	case "agent":
+		return u.agentRSS
+	case "keeper":
+		return u.keeperRSS
+	default:
+		return 100 * float64(u.agentCPU-before.agentCPU+u.keeperCPU-before.keeperCPU) / float64(span)
+	}
+}
+
+// usageOf looks at all nodes, in their order.
+func usageOf(c *sandbox.Cluster) ([]usage, error) {
+	var out []usage
+	for _, n := range c.Nodes() {
+		agent, ok1 := n.AgentPID()
+		keeper, ok2 := n.KeeperPID()
+		if !ok1 || !ok2 {
+			return nil, fmt.Errorf("look at what %s uses: agent or keeper isn't running", n.Name())
+		}
+		var u usage
+		var err error
+		if u.agentRSS, u.agentCPU, err = usageOfProcess(agent); err != nil {
+			return nil, err
+		}
+		if u.keeperRSS, u.keeperCPU, err = usageOfProcess(keeper); err != nil {
+			return nil, err
+		}
+		out = append(out, u)
+	}
+	return out, nil
+}
+
+// clockTick is the unit of processor times in /proc, which Linux fixes for user space.
+const clockTick = 10 * time.Millisecond
+
+// usageOfProcess reads resident memory in MB (1024 · 1024 bytes) and processor time.
+func usageOfProcess(pid int) (rss float64, cpu time.Duration, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
+	}
+	for line := range strings.SplitSeq(string(status), "\n") {
+		if kb, found := strings.CutPrefix(line, "VmRSS:"); found {
+			value, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(kb, "kB")), 64)
+			if err != nil {
+				return 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
+			}
+			rss = value / 1024
+		}
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
+	}
+	// The name in parentheses may hold anything; user and system time are the 12th and 13th
+	// fields after it.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) < 13 {
+		return 0, 0, fmt.Errorf("look at what process %d uses: /proc has %d fields", pid, len(fields))
+	}
+	for _, field := range fields[11:13] {
+		ticks, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
+		}
+		cpu += time.Duration(ticks) * clockTick
+	}
+	return rss, cpu, nil
+}
