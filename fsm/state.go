@@ -161,7 +161,9 @@ type BootstrapWork struct {
 	Stage string `json:"stage,omitempty"` // claim, initdb, acquire, start, roles, record, done
 	// Claim is the version of the initialize key as claimed.
 	Claim events.Revision `json:"claim,omitempty"`
-	Why   string          `json:"why,omitempty"` // of a failure
+	// ReadFirst: the record was refused then; the store is read before another try.
+	ReadFirst events.Instant `json:"read_first,omitempty"`
+	Why       string         `json:"why,omitempty"` // of a failure
 }
 
 // RaceWork is how far a race is.
@@ -191,7 +193,7 @@ type DemoteWork struct {
 	Standbys []events.StandbyState `json:"standbys,omitempty"`
 	Kills    int                   `json:"kills,omitempty"`    // stops that failed
 	RetryAt  events.Instant        `json:"retry_at,omitempty"` // of the next stop after one that failed
-	Exit     int                   `json:"exit,omitempty"` // exit code of the agent, when it is ending
+	Exit     int                   `json:"exit,omitempty"`     // exit code of the agent, when it is ending
 	ExitText string                `json:"exit_text,omitempty"`
 }
 

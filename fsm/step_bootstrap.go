@@ -29,16 +29,21 @@ func bootstrappingRules() []rule {
 			do: func(e *effects) {
 				e.beginStop(1, "Failed to bootstrap cluster: "+e.Boots.Stage+": "+e.Boots.Why)
 			},
-			status: func(*State) string {
+			status: func(s *State) string {
+				if !empty(s) {
+					return "failed to bootstrap the cluster; the next start goes on with the data that is there"
+				}
 				return "removing initialize key after failed attempt to bootstrap the cluster"
 			},
 		},
 		rule{
 			id: "recorded", trigger: Bootstrapped,
 			when: func(s *State) (bool, string) {
-				return s.Boots.Stage == "done", "step: " + s.Boots.Stage
+				mine := s.pg().Data.SystemID
+				recorded := s.Boots.Stage == "record" && mine.Valid() && s.view().Initialize.SystemID == mine
+				return s.Boots.Stage == "done" || recorded, "step: " + s.Boots.Stage
 			},
-			do:     func(e *effects) { e.Boots = BootstrapWork{} },
+			do:     func(e *effects) { e.Boots = BootstrapWork{Stage: "done"} },
 			status: func(*State) string { return "initialized a new cluster" },
 		},
 		rule{
@@ -49,6 +54,40 @@ func bootstrappingRules() []rule {
 			status: func(*State) string { return "bootstrap in progress" },
 		},
 	)
+}
+
+// resumeRule goes on with a bootstrap that was interrupted: by the loss of the
+// lease, or by the agent's end. The claim is still this member's, and nobody else
+// may create the cluster. Without this, members would wait for a bootstrapper that
+// does something else, or a cluster without its roles would be recorded.
+func resumeRule() rule {
+	return rule{
+		id: "resume-bootstrap", trigger: InitializeClaimed,
+		when: func(s *State) (bool, string) {
+			i := s.view().Initialize
+			switch {
+			case i.Version == 0 || i.SystemID != "" || i.By != s.Self || s.Boots.Stage == "done":
+				return false, "no bootstrap of ours was interrupted"
+			case s.pg().Data.Content != events.DataCluster || s.pg().Data.Standby || s.otherLeads():
+				return false, "there is nothing of it to go on with"
+			case s.claimed() && s.Store.DownSince == 0:
+				return false, "the leader key is being confirmed as ours"
+			case s.pg().Running && !(s.primaryUp() && s.believes()):
+				return false, "PostgreSQL runs, and not as the primary that it should be"
+			default:
+				return true, "the claim to create the cluster is ours, and its data is here"
+			}
+		},
+		do: func(e *effects) {
+			e.Boots = BootstrapWork{Stage: "acquire", Claim: e.view().Initialize.Version}
+			if e.primaryUp() {
+				e.Boots.Stage = "roles"
+				e.Postgres.Promoted, e.Keeper.Armed = true, true
+				e.extendFence()
+			}
+		},
+		status: func(*State) string { return "trying to bootstrap a new cluster" },
+	}
 }
 
 // advanceBootstrap starts the step at hand, unless it is under way.
@@ -71,7 +110,11 @@ func (e *effects) advanceBootstrap() {
 			if e.view().Config.Version == 0 && e.Settings.BootstrapConfig != "" {
 				e.once(WriteConfig{JSON: e.Settings.BootstrapConfig})
 			}
-			e.once(WriteInitialize{SystemID: sys, Version: e.Boots.Claim})
+			if e.Store.Read < e.Boots.ReadFirst {
+				e.refresh()
+			} else {
+				e.once(WriteInitialize{SystemID: sys, Version: e.Boots.Claim})
+			}
 		} else {
 			e.once(ObservePostgres{})
 		}
@@ -101,9 +144,15 @@ func (e *effects) outcomeBootstrap(ev events.ActionFinished) {
 	if e.Phase != Bootstrapping {
 		return
 	}
-	if !done && !(ev.Action == (WriteInitialize{}).Kind() && ev.Class != events.Refused) {
+	switch theirs := e.view().Initialize.SystemID; {
+	case done:
+	case ev.Action != (WriteInitialize{}).Kind():
 		e.Boots.Why = ev.Why
-		return
+	case ev.Class == events.Refused && theirs.Valid() && theirs != e.pg().Data.SystemID:
+		e.Boots.Why = "another member has created the cluster meanwhile"
+	case ev.Class == events.Refused:
+		// The one before it, whose outcome nobody knew, may have been carried out.
+		e.Boots.ReadFirst = e.Now
 	}
 	next := map[string]string{"initdb": "acquire", "start": "roles", "roles": "record", "record": "done"}
 	if done {

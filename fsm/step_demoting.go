@@ -38,7 +38,7 @@ func (e *effects) beginStop(code int, text string) {
 	}
 	w := DemoteWork{Why: "the agent is ending", Mode: "fast", HandOff: e.holds() && e.primaryUp(), Exit: code, ExitText: text}
 	e.beginDemotion(w)
-	if claim != 0 && !e.view().Initialize.SystemID.Valid() {
+	if claim != 0 && !e.view().Initialize.SystemID.Valid() && empty(e.State) {
 		e.order(ClearInitialize{Version: claim})
 	}
 }

@@ -154,7 +154,7 @@ func deadClaim(s *State) (bool, string) {
 	switch {
 	case i.Version == 0 || i.SystemID != "":
 		return false, "no claim stands"
-	case i.By == s.Self && s.Boots.Stage == "":
+	case i.By == s.Self && s.Boots.Stage == "" && empty(s):
 		return true, "the claim is our own, from before the agent restarted"
 	}
 	for _, g := range s.Gone {
@@ -168,6 +168,7 @@ func deadClaim(s *State) (bool, string) {
 // joiningRunningRules: PostgreSQL runs already (an agent was restarted).
 func joiningRunningRules() []rule {
 	return []rule{
+		resumeRule(),
 		{
 			id: "adopt-primary", trigger: PrimaryAdopted,
 			when: func(s *State) (bool, string) {

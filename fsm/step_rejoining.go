@@ -79,7 +79,7 @@ func rejoiningRules() []rule {
 			e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
 		},
 		status: secondaryStatus,
-	}, {
+	}, resumeRule(), {
 		id: "start-alone", trigger: StandbyStartNeeded,
 		when: func(s *State) (bool, string) {
 			switch {

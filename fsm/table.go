@@ -17,7 +17,7 @@ func Table() []Edge {
 		// Finding a place.
 		{WorldObserved, []Phase{Init}, Joining,
 			"The store and the local PostgreSQL have both been observed since the agent started."},
-		{InitializeClaimed, []Phase{Joining}, Bootstrapping,
+		{InitializeClaimed, []Phase{Joining, Rejoining}, Bootstrapping,
 			"No cluster exists yet, and this member won the right to create it."},
 		{CloneNeeded, []Phase{Joining, Rejoining}, Cloning,
 			"There is a primary to copy from, and no local data worth keeping."},
