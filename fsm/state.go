@@ -201,7 +201,8 @@ type DemoteWork struct {
 // the agent (S21), so that no rung is retried for ever.
 type RejoinWork struct {
 	Stage   string             `json:"stage,omitempty"` // judge, stop, rewind, clone, start
-	Leader  events.NodeName    `json:"leader,omitempty"`
+	Leader  events.NodeName    `json:"leader,omitempty"` // whom the work is for
+	Source  events.NodeName    `json:"source,omitempty"` // of the copy
 	Verdict *events.Divergence `json:"verdict,omitempty"`
 	// Tries counts attempts per rung against this leader's timeline.
 	Timeline  events.Timeline `json:"timeline,omitempty"`

@@ -12,11 +12,34 @@ func cloningRules() []rule {
 	return []rule{
 		shutdownRule(),
 		{
+			id: "source-gone", trigger: CloneFailed,
+			when: func(s *State) (bool, string) {
+				_, there := s.view().Member(s.Rejoin.Source)
+				switch {
+				case !s.doing(Clone{}):
+					return false, "no copy is under way"
+				case s.Rejoin.Source != s.Rejoin.Leader || there || !s.otherLeads() || s.leader().Name == s.Rejoin.Source:
+					return false, "the copy's source has not been replaced"
+				default:
+					// A dead host's silence can last for hours; that of a replica's agent says
+					// nothing about its PostgreSQL.
+					return true, fmt.Sprintf("%s, which was copied from, is gone, and %s leads", s.Rejoin.Source, s.leader().Name)
+				}
+			},
+			do: func(e *effects) {
+				e.drop(e.Op.ID)
+				e.order(Cancel{ID: e.Op.ID})
+				e.Op = nil
+				e.Rejoin.Stage, e.Rejoin.NotBefore = "", 0
+			},
+			status: cloneFailedStatus,
+		},
+		{
 			id: "copying", when: func(s *State) (bool, string) {
 				if !s.doing(Clone{}) {
 					return false, "no copy is under way"
 				}
-				return true, "copying from " + string(s.Rejoin.Leader)
+				return true, "copying from " + string(s.Rejoin.Source)
 			},
 			status: cloneStatus,
 		},
@@ -38,11 +61,13 @@ func cloningRules() []rule {
 				e.Rejoin.Stage = ""
 				e.Rejoin.NotBefore = e.Now.Add(e.backoff(e.Rejoin.Clones))
 			},
-			status: func(s *State) string {
-				return fmt.Sprintf("failed to bootstrap from leader '%s'", s.Rejoin.Leader)
-			},
+			status: cloneFailedStatus,
 		},
 	}
+}
+
+func cloneFailedStatus(s *State) string {
+	return fmt.Sprintf("failed to bootstrap from %s '%s'", sourceRole(s), s.Rejoin.Source)
 }
 
 // startingRules wait for a standby to come up.
@@ -135,7 +160,7 @@ func (s *State) cloneSource() (events.Upstream, bool) {
 // beginClone starts a copy; the rung is counted before it is tried (S21).
 func (e *effects) beginClone() {
 	from, _ := e.cloneSource()
-	e.Rejoin.Stage, e.Rejoin.Leader = "clone", from.Name
+	e.Rejoin.Stage, e.Rejoin.Leader, e.Rejoin.Source = "clone", e.leader().Name, from.Name
 	e.Rejoin.Clones++
 	e.operate(Clone{From: from})
 }
@@ -161,11 +186,14 @@ func (s *State) upstream() *events.Upstream {
 }
 
 func cloneStatus(s *State) string {
-	from := s.Rejoin.Leader
-	if from == s.leader().Name {
-		return fmt.Sprintf("trying to bootstrap from leader '%s'", from)
+	return fmt.Sprintf("trying to bootstrap from %s '%s'", sourceRole(s), s.Rejoin.Source)
+}
+
+func sourceRole(s *State) string {
+	if s.Rejoin.Source == s.Rejoin.Leader {
+		return "leader"
 	}
-	return fmt.Sprintf("trying to bootstrap from replica '%s'", from)
+	return "replica"
 }
 
 func leaderStatus(s *State) string {
