@@ -134,7 +134,12 @@ func (c *condition) seeCluster() {
 }
 
 // leads: the member holds the leader lease, by its own clock, now.
-func (c *condition) leads() bool { return c.state.Leads(c.now) }
+//
+// A bootstrapper takes the lock before its server exists; clients are to be sent to it
+// only after the roles are there.
+func (c *condition) leads() bool {
+	return c.state.Leads(c.now) && c.state.Phase != fsm.Bootstrapping
+}
 
 // unlocked: nobody holds the leader lease, as far as is known.
 func (c *condition) unlocked() bool { return !c.known || !c.view.Leader.Locked() }

@@ -204,7 +204,7 @@ func explanation(code int) string {
 	case http.StatusNotImplemented:
 		return "Server does not support this operation" // clients look for these words
 	case http.StatusBadGateway:
-		return "The store has no answer to that, or did not take the change"
+		return "What was asked for is not there, or the change was not taken"
 	case http.StatusServiceUnavailable:
 		return "It can't be done at the moment"
 	default:
