@@ -54,8 +54,9 @@ type daemon struct {
 	environ []string
 	log     *slog.Logger
 
-	mu    sync.Mutex
-	local *config.Config // replaced by a reload
+	mu     sync.Mutex
+	local  *config.Config // replaced by a reload
+	warned map[string]bool
 
 	lock    *agent.Lock
 	journal *journal.Journal
@@ -68,7 +69,7 @@ type daemon struct {
 }
 
 func runAgent(ctx context.Context, path string) error {
-	d := &daemon{path: path, environ: os.Environ()}
+	d := &daemon{path: path, environ: os.Environ(), warned: map[string]bool{}}
 	if err := d.configure(); err != nil {
 		return err
 	}
@@ -98,9 +99,7 @@ func (d *daemon) configure() error {
 	}
 	d.local = local
 	d.log = logging.New(os.Stderr, local.Log.Level, local.Log.JSON)
-	for _, line := range config.StartLines(problems) {
-		d.log.Warn(line)
-	}
+	d.warn(problems)
 	return nil
 }
 
@@ -136,9 +135,7 @@ func (d *daemon) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range problems {
-		d.log.Warn(p.String())
-	}
+	d.warn(problems)
 	if d.pg, err = pgmgr.New(pgc, d.keeper, d.log); err != nil {
 		return err
 	}
@@ -172,9 +169,6 @@ func (d *daemon) openStore(ctx context.Context) error {
 	for i, a := range r.PartnerAddrs {
 		partners[i] = a.String()
 	}
-	if !r.Password.IsSet() || r.Password.Reveal() == "" {
-		d.log.Warn("raft.password is not set: the raft port speaks plain text, and anybody who reaches it is trusted")
-	}
 	store, err := embedded.Open(ctx, embedded.Config{
 		Name: d.local.Name, Cluster: dcs.BasePath(d.local.Namespace, d.local.Scope),
 		SelfAddr: r.SelfAddr.String(), BindAddr: r.BindAddr.String(), PartnerAddrs: partners,
@@ -194,10 +188,21 @@ func (d *daemon) settings(dynamic []byte, patroni bool) (events.Settings, pgmgr.
 	local := d.local
 	d.mu.Unlock()
 	set, pgc, problems, err := agent.Translate(local, dynamic, patroni)
-	for _, p := range problems {
-		d.log.Warn(p.String())
-	}
+	d.warn(problems)
 	return set, pgc, err
+}
+
+// warn logs each finding about the shared configuration once in the agent's life:
+// settings are translated anew whenever the view of the cluster changes.
+func (d *daemon) warn(problems []config.Problem) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, line := range config.StartLines(problems) {
+		if !d.warned[line] {
+			d.warned[line] = true
+			d.log.Warn(line)
+		}
+	}
 }
 
 // run runs the parts until the agent ends, in the order of ARCHITECTURE's table.
@@ -285,9 +290,7 @@ func (d *daemon) reload(a *agent.Agent) {
 	local, err := config.Load(d.path, d.environ)
 	if err == nil {
 		problems := config.Validate(local, builtIn())
-		for _, line := range config.StartLines(problems) {
-			d.log.Warn(line)
-		}
+		d.warn(problems)
 		err = config.Errors(problems)
 	}
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m, "./cmd/regent-keeper") }
+func TestMain(m *testing.M) { pgtest.Main(m, "./cmd/regent", "./cmd/regent-keeper") }
 
 // patience bounds every wait; no test waits for it to pass.
 const patience = 40 * time.Second
