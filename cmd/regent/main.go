@@ -3,23 +3,31 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
+	"path/filepath"
 
-	"github.com/spf13/cobra"
+	"github.com/pgregent/regent/internal/ctl"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
-	root := &cobra.Command{Use: "regent", Short: "PostgreSQL high availability", SilenceUsage: true, SilenceErrors: true}
-	root.AddCommand(commands()...)
-	if err := root.ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "Error:", err)
-		os.Exit(1)
-	}
+	os.Exit(run(context.Background(), filepath.Base(os.Args[0]), os.Args[1:]))
 }
 
-// commands lists what regent can do.
-func commands() []*cobra.Command { return []*cobra.Command{agentCommand()} }
+// run carries out one call. Under the name patroni the program is the agent, under
+// patronictl the operator's tool with patronictl's name in its texts.
+func run(ctx context.Context, name string, args []string) int {
+	env := environment()
+	switch name {
+	case "patroni":
+		args = append([]string{"agent"}, args...)
+	case "patronictl":
+		env.Program = name
+	}
+	app := ctl.New(env)
+	root := app.Root()
+	root.AddCommand(commands()...)
+	return app.Execute(ctx, root, args)
+}

@@ -153,6 +153,12 @@ func (v Value) Uint64() (uint64, bool) {
 	return n, err == nil
 }
 
+// IsNull reports whether the value is null, or isn't there.
+func (v Value) IsNull() bool { return v.kind == kindNull }
+
+// IsString reports whether the value is a string.
+func (v Value) IsString() bool { return v.kind == kindString }
+
 // IsObject reports whether the value is a mapping.
 func (v Value) IsObject() bool { return v.kind == kindObject }
 
