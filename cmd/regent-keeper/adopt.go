@@ -25,6 +25,9 @@ type pidFile struct {
 	pid     int
 	dataDir string
 	started time.Time
+	// status is "starting", "ready" and so on; empty before the postmaster has its
+	// signal handlers and has removed the signal files of an earlier life.
+	status string
 }
 
 // adopt takes a postmaster in charge that somebody else started (S5). The handle
@@ -108,8 +111,8 @@ func (g *guard) runWatch() {
 	}
 }
 
-// readPIDFile reads the first lines of postmaster.pid: pid, data directory, start
-// in seconds since 1970.
+// readPIDFile reads postmaster.pid: pid, data directory, start in seconds since
+// 1970, and in its eighth line the status.
 func readPIDFile(dataDir string) (pidFile, error) {
 	b, err := os.ReadFile(filepath.Join(dataDir, "postmaster.pid"))
 	if err != nil {
@@ -127,7 +130,11 @@ func readPIDFile(dataDir string) (pidFile, error) {
 	if err != nil {
 		return pidFile{}, fmt.Errorf("start time %q", lines[2])
 	}
-	return pidFile{pid: pid, dataDir: lines[1], started: time.Unix(seconds, 0)}, nil
+	f := pidFile{pid: pid, dataDir: lines[1], started: time.Unix(seconds, 0)}
+	if len(lines) > 7 {
+		f.status = strings.TrimSpace(lines[7])
+	}
+	return f, nil
 }
 
 // verify makes sure that pid is the postmaster of the data directory, and returns

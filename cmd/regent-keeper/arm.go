@@ -92,7 +92,8 @@ func (g *guard) promote(gr keeper.Grant) error {
 	if _, err := os.Stat(filepath.Join(g.dataDir, "standby.signal")); err != nil {
 		return refuse("the server isn't a standby: %v", err)
 	}
-	if err := g.armForPromotion(gr); err != nil {
+	file, fileErr := readPIDFile(g.dataDir)
+	if err := g.armForPromotion(gr, file, fileErr); err != nil {
 		return err
 	}
 	signalFile := filepath.Join(g.dataDir, promoteFile)
@@ -108,14 +109,16 @@ func (g *guard) promote(gr keeper.Grant) error {
 	return err
 }
 
-func (g *guard) armForPromotion(gr keeper.Grant) error {
+// armForPromotion arms when the postmaster is able to take the signal: before it has
+// its handlers, SIGUSR1 would end it.
+func (g *guard) armForPromotion(gr keeper.Grant, file pidFile, fileErr error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.asked {
 		return refuse("the server is being stopped")
 	}
-	if g.phase == starting {
-		return refuse("the server is being started")
+	if g.phase == starting || g.phase == running && (fileErr != nil || file.pid != g.pid || file.status == "") {
+		return refuse("the server is only being started: try again")
 	}
 	return g.extendLocked(gr)
 }

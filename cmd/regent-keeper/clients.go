@@ -27,12 +27,12 @@ func (c clients) String() string {
 // settling. It answers within limit, whatever hangs: reading a title can block for
 // ever on a process that hangs with its memory locked, and then the answer is that
 // clients remain. begun is when the fence asked the postmaster to stop.
-func (g *guard) clientsRemain(begun events.Instant, limit time.Duration) clients {
+func (g *guard) clientsRemain(begun events.Instant, settling, limit time.Duration) clients {
 	answer := make(chan clients, 1)
 	g.scans.Add(1)
 	go func() {
 		defer g.scans.Done()
-		answer <- g.settledClients(begun)
+		answer <- g.settledClients(begun, settling)
 	}()
 	late := time.NewTimer(limit)
 	defer late.Stop()
@@ -44,8 +44,8 @@ func (g *guard) clientsRemain(begun events.Instant, limit time.Duration) clients
 	}
 }
 
-// settledClients looks again until settle has passed or nobody is left.
-func (g *guard) settledClients(begun events.Instant) clients {
+// settledClients looks again until settling has passed or nobody is left.
+func (g *guard) settledClients(begun events.Instant, settling time.Duration) clients {
 	const again = 2 * time.Millisecond
 	seen, err := g.clientBackends(begun)
 	if err != nil {
@@ -53,7 +53,7 @@ func (g *guard) settledClients(begun events.Instant) clients {
 	}
 	tick := time.NewTicker(again)
 	defer tick.Stop()
-	for began := time.Now(); len(seen) > 0 && time.Since(began) < settle; {
+	for began := time.Now(); len(seen) > 0 && time.Since(began) < settling; {
 		<-tick.C
 		now, err := g.clientBackends(begun)
 		if err != nil {

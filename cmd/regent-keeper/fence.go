@@ -4,6 +4,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/internal/mono"
 	"github.com/pgregent/regent/pgmgr/keeper"
@@ -17,6 +19,8 @@ type fence struct {
 	deadline events.Instant // D
 	budget   time.Duration  // B
 	stage    stage
+	// urgent: client backends outlived a stage, so nobody is given more time.
+	urgent bool
 }
 
 type stage int
@@ -113,8 +117,9 @@ func (g *guard) fenceStep(now events.Instant) {
 	g.beginFenceIfDue(now)
 	f, skip := g.fence, g.fence == nil || g.killing || g.phase != running
 	var due stage
+	var urgent bool
 	if !skip {
-		due = f.stage
+		due, urgent = f.stage, f.urgent
 		switch {
 		case due == askedFast && now.Before(f.quitAt()):
 			g.setTimer(f.quitAt())
@@ -131,7 +136,11 @@ func (g *guard) fenceStep(now events.Instant) {
 	if skip {
 		return // the killer ends what is ending, and it needs no timer
 	}
-	remain := g.clientsRemain(f.begun, settle+max(scanPatience, f.budget/16))
+	settling := settle
+	if urgent {
+		settling = 0
+	}
+	remain := g.clientsRemain(f.begun, settling, settling+max(scanPatience, f.budget/16))
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.fence != f || g.phase != running {
@@ -144,12 +153,17 @@ func (g *guard) fenceStep(now events.Instant) {
 // held.
 func (g *guard) fenceVerdict(f *fence, due stage, remain clients) {
 	if remain.any() {
+		f.urgent = true
 		if due == askedFast {
 			g.escalate("immediate", remain.String())
 			g.signal(syscall.SIGQUIT)
 		} else {
-			g.escalate("kill", remain.String())
 			g.kill()
+			// The killer makes its own list; those that are known need not wait.
+			for _, pid := range remain.pids {
+				_ = unix.Kill(pid, unix.SIGKILL) // the killer reports what can't be killed
+			}
+			g.escalate("kill", remain.String())
 			return
 		}
 	}

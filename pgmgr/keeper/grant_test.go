@@ -184,6 +184,39 @@ func TestPromote(t *testing.T) {
 	refused(t, w.k.Promote(w.ctx(), g), "isn't a standby")
 }
 
+// TestPromotionOfAStartingServer: SIGUSR1 would end a postmaster that has no
+// handlers yet, and promotion must work as soon as it isn't refused.
+func TestPromotionOfAStartingServer(t *testing.T) {
+	w := newWorld(t)
+	w.standby()
+	st, err := w.k.Start(w.ctx(), w.startRequest(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusals := 0
+	w.eventually("the promotion is accepted", func() error {
+		err := w.k.Promote(w.ctx(), longGrant())
+		if err != nil {
+			refused(t, err, "only being started")
+			refusals++
+		}
+		return err
+	})
+	if refusals == 0 {
+		t.Error("the first try came too late to prove anything")
+	}
+	s := w.session()
+	w.eventually("recovery ends", func() error {
+		if s.must(`select pg_is_in_recovery()`) != "f" {
+			return fmt.Errorf("still in recovery")
+		}
+		return nil
+	})
+	if now, err := w.k.Status(w.ctx()); err != nil || now.PID != st.PID {
+		t.Errorf("status %+v (%v), want postmaster %d alive", now, err, st.PID)
+	}
+}
+
 // TestStoppingServerIsNotPromoted: a stop that was commanded wins.
 func TestStoppingServerIsNotPromoted(t *testing.T) {
 	w := newWorld(t)

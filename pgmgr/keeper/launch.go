@@ -108,6 +108,8 @@ func spawn(ctx context.Context, c LaunchConfig) error {
 	cmd := exec.CommandContext(ctx, c.Binary, args...)
 	cmd.Stderr = &stderr
 	cmd.Dir = "/"
+	// The agent's environment may hold passwords, and the keeper needs none of it.
+	cmd.Env = []string{"GOTRACEBACK=all"}
 	cmd.WaitDelay = time.Second // should a keeper ever keep the error output open
 	err := cmd.Run()
 	if err == nil {
