@@ -49,6 +49,12 @@ func (s *Store) findCluster(ctx context.Context) {
 		}
 		pause(ctx, helloEvery)
 	}
+	for _, server := range s.servers() {
+		if server.ID == string(s.folder.id) && server.Addr != s.cfg.SelfAddr {
+			s.log.Warn("the store's cluster knows this node by another address than self_addr; the others use theirs",
+				"addr", server.Addr, "self_addr", s.cfg.SelfAddr)
+		}
+	}
 }
 
 // findings of one round of questions. Exactly one field is set.

@@ -108,7 +108,9 @@ func (c *Client) each(ctx context.Context, use func(ctx context.Context, addr st
 			share, cancel = context.WithTimeout(ctx, max(shareMin, time.Until(deadline)/time.Duration(left)))
 		}
 		var final bool
-		final, err = use(share, c.addrs[at])
+		if err = c.peers.probe(share, c.addrs[at]); err == nil {
+			final, err = use(share, c.addrs[at])
+		}
 		cancel()
 		if final {
 			c.at.Store(uint32(at))
@@ -195,24 +197,24 @@ func (c *Client) localView(ctx context.Context) (dcs.View, error) {
 
 // Watch implements dcs.Store.
 func (c *Client) Watch(ctx context.Context) (<-chan dcs.View, error) {
-	if !c.watches.add() {
-		return nil, fmt.Errorf("watch: %w: the client is closed", dcs.ErrUnavailable)
-	}
 	out := make(chan dcs.View)
-	go func() {
-		defer c.watches.done()
+	started := c.watches.start(func() {
 		defer close(out)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(c.life, cancel)()
 		c.feed(ctx, out)
-	}()
+	})
+	if !started {
+		return nil, fmt.Errorf("watch: %w: the client is closed", dcs.ErrUnavailable)
+	}
 	return out, nil
 }
 
 // feed passes on the views of one node after another until ctx ends. It returns the
 // last revision that it sent.
-func (c *Client) feed(ctx context.Context, out chan<- dcs.View) (sent events.Revision) {
+func (c *Client) feed(ctx context.Context, out chan<- dcs.View) events.Revision {
+	var sent progress
 	for i := int(c.at.Load()); ctx.Err() == nil && len(c.addrs) > 0; i++ {
 		dial, cancel := context.WithTimeout(ctx, helloMax)
 		answers, gone, end, err := c.peers.stream(dial, c.addrs[i%len(c.addrs)], request{Verb: verbWatch})
@@ -223,33 +225,51 @@ func (c *Client) feed(ctx context.Context, out chan<- dcs.View) (sent events.Rev
 		}
 		pause(ctx, retryMax)
 	}
-	return sent
+	return sent.revision
 }
 
-// pass sends on the views of one node until it ends. Another node may be behind the
-// last one: what is older than what was sent is left out.
-func (c *Client) pass(
-	ctx context.Context, answers <-chan response, gone <-chan struct{}, out chan<- dcs.View, sent *events.Revision,
-) {
+// pass sends on the views of one node until it ends or falls silent. Another node may
+// be behind the last one: what is older than what was sent is left out, and so are the
+// repetitions by which a node shows that it is alive.
+func (c *Client) pass(ctx context.Context, answers <-chan response, gone <-chan struct{}, out chan<- dcs.View, sent *progress) {
 	var next dcs.View
 	var send chan<- dcs.View
 	for {
+		silent := time.NewTimer(watchSilence)
 		select {
 		case <-ctx.Done():
+			silent.Stop()
 			return
 		case <-gone:
+			silent.Stop()
+			return
+		case <-silent.C:
 			return
 		case answer := <-answers:
 			if answer.err() != nil || answer.View == nil {
+				silent.Stop()
 				return
 			}
-			if answer.View.Revision >= *sent {
+			if sent.news(answer.View) {
 				next, send = answer.View.view(c.now(), 0), out
 			}
 		case send <- next:
-			*sent, send = next.Revision, nil
+			sent.revision, sent.any, send = next.Revision, true, nil
+			sent.known = sent.known || next.Age >= 0
 		}
+		silent.Stop()
 	}
+}
+
+// progress of a watch: what its reader has got.
+type progress struct {
+	revision events.Revision
+	any      bool
+	known    bool // a view whose age was known
+}
+
+func (p *progress) news(v *wireView) bool {
+	return !p.any || v.Revision > p.revision || (v.Revision == p.revision && !p.known && v.Age >= 0)
 }
 
 // Commit implements dcs.Store.

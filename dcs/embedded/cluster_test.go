@@ -208,14 +208,17 @@ func (c *cluster) get(store dcs.Store, key string) string {
 	return string(kv.Value)
 }
 
-// wires is the network between nodes, over loopback sockets, which can cut any pair.
+// wires is the network between nodes, over loopback sockets. It can cut any pair, the
+// way a broken link does, and silence a node, the way a power cut does: its
+// connections stay, and nothing comes of what is sent.
 type wires struct {
-	mu    sync.Mutex
-	cut   map[[2]string]bool
-	conns map[*wire]struct{}
+	mu     sync.Mutex
+	cut    map[[2]string]bool
+	silent map[string]bool
+	conns  map[*wire]struct{}
 }
 
-// wire is one connection, known by who dialled whom.
+// wire is one end of a connection. An accepting end doesn't know who dialled.
 type wire struct {
 	net.Conn
 	from, to string
@@ -223,7 +226,7 @@ type wire struct {
 }
 
 func newWires() *wires {
-	return &wires{cut: map[[2]string]bool{}, conns: map[*wire]struct{}{}}
+	return &wires{cut: map[[2]string]bool{}, silent: map[string]bool{}, conns: map[*wire]struct{}{}}
 }
 
 // reserve finds a free port. The listener is closed again, so another process could
@@ -244,10 +247,29 @@ type wireEnd struct {
 	self string
 }
 
-func (e wireEnd) Listen(addr string) (net.Listener, error) { return tcp{}.Listen(addr) }
+func (e wireEnd) Listen(addr string) (net.Listener, error) {
+	l, err := tcp{}.Listen(addr)
+	if err != nil {
+		return nil, err
+	}
+	return wireListener{l, e}, nil
+}
+
+type wireListener struct {
+	net.Listener
+	end wireEnd
+}
+
+func (l wireListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.end.net.add(conn, "", l.end.self), nil
+}
 
 func (e wireEnd) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	if e.net.isCut(e.self, addr) {
+	if e.net.isCut(e.self, addr) || e.net.isSilent(e.self, addr) {
 		<-ctx.Done() // packets vanish
 		return nil, ctx.Err()
 	}
@@ -255,11 +277,33 @@ func (e wireEnd) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{Conn: conn, from: e.self, to: addr, net: e.net}
-	e.net.mu.Lock()
-	defer e.net.mu.Unlock()
-	e.net.conns[w] = struct{}{}
-	return w, nil
+	return e.net.add(conn, e.self, addr), nil
+}
+
+func (w *wires) add(conn net.Conn, from, to string) *wire {
+	c := &wire{Conn: conn, from: from, to: to, net: w}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns[c] = struct{}{}
+	return c
+}
+
+// Read drops what arrives at or from a node that is silent.
+func (c *wire) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err != nil || !c.net.isSilent(c.from, c.to) {
+			return n, err
+		}
+	}
+}
+
+// Write pretends, while an end is silent.
+func (c *wire) Write(p []byte) (int, error) {
+	if c.net.isSilent(c.from, c.to) {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
 }
 
 func (c *wire) Close() error {
@@ -273,6 +317,19 @@ func (w *wires) isCut(a, b string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.cut[pair(a, b)] || w.cut[pair(a, "")] || w.cut[pair(b, "")]
+}
+
+func (w *wires) isSilent(a, b string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.silent[a] || w.silent[b]
+}
+
+// silence makes a node's host disappear without a word.
+func (w *wires) silence(addr string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.silent[addr] = true
 }
 
 func pair(a, b string) [2]string {
@@ -302,8 +359,15 @@ func (w *wires) setCut(a, b string, off bool) {
 	}
 }
 
+// healAll also breaks the connections that were silent, as a host that comes back does.
 func (w *wires) healAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for c := range w.conns {
+		if w.silent[c.from] || w.silent[c.to] {
+			_ = c.Conn.Close()
+		}
+	}
 	clear(w.cut)
+	clear(w.silent)
 }

@@ -52,7 +52,7 @@ func TestALeaderIsKilledAndTheStoreGoesOn(t *testing.T) {
 func TestALeaderThatIsCutOffAnswersInTimeAndClaimsNothing(t *testing.T) {
 	c := newCluster(t, 3)
 	c.tune = func(cfg *Config) { // so that the old leader stays one for the whole test
-		cfg.Timings = Timings{Heartbeat: 3 * time.Second, LeaderLease: 3 * time.Second}
+		cfg.Timings = Timings{Heartbeat: 1500 * time.Millisecond, LeaderLease: 1500 * time.Millisecond}
 	}
 	c.startAll()
 	old := c.leader()
@@ -69,7 +69,7 @@ func TestALeaderThatIsCutOffAnswersInTimeAndClaimsNothing(t *testing.T) {
 		"renew":  func(ctx context.Context) error { _, err := store.Renew(ctx, "x"); return err },
 		"revoke": func(ctx context.Context) error { return store.Revoke(ctx, "x") },
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		began := time.Now()
 		err := call(ctx)
 		took := time.Since(began)
@@ -78,7 +78,7 @@ func TestALeaderThatIsCutOffAnswersInTimeAndClaimsNothing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if took > time.Second {
-			t.Errorf("%s took %v under a limit of 200ms", name, took)
+			t.Errorf("%s took %v under a limit of 100ms", name, took)
 		}
 	}
 }
@@ -104,6 +104,74 @@ func TestTheOthersGoOnWhenTheLeaderIsCutOffAndItFollowsAfterwards(t *testing.T) 
 		kv, _ := v.Get("k")
 		return err == nil && string(kv.Value) == "2" && v.Age >= 0 && v.Age < time.Second
 	})
+}
+
+// A power cut: nobody closes a connection, so nothing but raft's own silence tells.
+// Callers whose requests are under way to the dead leader don't wait it out.
+func TestALeadersHostDisappearsWithoutAWord(t *testing.T) {
+	c := newCluster(t, 3).startAll()
+	dead := c.leader()
+	other := c.follower(dead)
+	store := c.nodes[other].store
+	client, err := Dial(c.ctx(), ClientConfig{Addrs: []string{c.nodes[dead].cfg.SelfAddr, c.nodes[other].cfg.SelfAddr}, network: c.net.of("client")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	watch, err := client.Watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Grant(c.ctx(), "l", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	c.net.silence(c.nodes[dead].cfg.SelfAddr)
+	began := time.Now()
+	if _, err := store.Renew(c.ctx(), "l"); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("renewed %v after the leader's host disappeared", time.Since(began).Round(time.Millisecond))
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the renewal took %v", took)
+	}
+	rev := c.put(store, "k", "1", "")
+	eventually(t, "a client that watched the dead host watches another one", func() bool {
+		select {
+		case v := <-watch:
+			return v.Revision >= rev
+		default:
+			return false
+		}
+	})
+	if got := c.get(client, "k"); got != "1" {
+		t.Errorf("the client reads %s", got)
+	}
+}
+
+// What is proposed on a leader that is cut off may happen or not, but once at most, and
+// nobody is told that it did.
+func TestAnUnknownOutcomeIsCalledUnknown(t *testing.T) {
+	c := newCluster(t, 3).startAll()
+	old := c.leader()
+	rev := c.put(c.nodes[old].store, "k", "1", "")
+	c.net.isolate(c.nodes[old].cfg.SelfAddr)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := c.nodes[old].store.Commit(ctx, dcs.Txn{
+		Guards: []dcs.Guard{{Key: "k", Version: rev}}, Writes: []dcs.Write{dcs.Put("k", []byte("2"))},
+	})
+	if !errors.Is(err, dcs.ErrUnknown) {
+		t.Fatalf("an entry in the log of a leader without a majority: %v", err)
+	}
+	next := c.leader(old)
+	if got := c.get(c.nodes[next].store, "k"); got != "1" {
+		t.Errorf("a commit without a majority happened: %s", got)
+	}
+	c.net.heal(c.nodes[old].cfg.SelfAddr)
+	c.put(c.nodes[next].store, "after", "1", "")
+	if got := c.get(c.nodes[old].store, "k"); got != "1" {
+		t.Errorf("it happened after all, behind an entry of a newer term: %s", got)
+	}
 }
 
 // S13, end to end: leadership moves several times within one TTL, and the lease ends
@@ -152,7 +220,7 @@ func TestHistoriesUnderFaultsAreLinearizable(t *testing.T) {
 	for i := range c.nodes {
 		stores = append(stores, &reopened{c: c, i: i, mu: &mu})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -177,7 +245,7 @@ func TestHistoriesUnderFaultsAreLinearizable(t *testing.T) {
 	ops := dcstest.Workload(ctx, stores, "chaos", dcstest.Pace{Timeout: 400 * time.Millisecond, Between: 15 * time.Millisecond})
 	wg.Wait()
 	t.Logf("%d operations", len(ops))
-	dcstest.Check(t, ops, 200)
+	dcstest.Check(t, ops, 100)
 }
 
 // reopened is whatever store runs on a node at the moment.

@@ -167,13 +167,9 @@ func (s *Store) nudge(ctx context.Context) {
 // the leader notices.
 func (s *Store) wait(ctx context.Context, start func() raft.Future) error {
 	done := make(chan error, 1)
-	if !s.futures.add() {
-		return raft.ErrRaftShutdown
+	if !s.futures.start(func() { done <- start().Error() }) {
+		return errClosed
 	}
-	go func() {
-		defer s.futures.done()
-		done <- start().Error()
-	}()
 	select {
 	case err := <-done:
 		return err
@@ -182,9 +178,11 @@ func (s *Store) wait(ctx context.Context, start func() raft.Future) error {
 	}
 }
 
+var errClosed = errors.New("the store is closed")
+
 // certainlyNot reports whether raft's error means that an entry isn't in the log
 // and never will be.
 func certainlyNot(err error) bool {
 	return errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrEnqueueTimeout) ||
-		errors.Is(err, raft.ErrLeadershipTransferInProgress)
+		errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, errClosed)
 }

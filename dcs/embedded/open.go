@@ -138,6 +138,7 @@ func wanted(o *raft.Observation) bool {
 // observe turns raft's observations into signals. Observations may be dropped;
 // nothing depends on one that isn't looked at again by other means.
 func (s *Store) observe(ctx context.Context, from <-chan raft.Observation) {
+	var told raft.ServerID
 	for {
 		select {
 		case <-ctx.Done():
@@ -146,7 +147,8 @@ func (s *Store) observe(ctx context.Context, from <-chan raft.Observation) {
 			if leader, ok := o.Data.(raft.LeaderObservation); ok {
 				s.leaderIs(leader.LeaderID)
 				s.standing.notify()
-				if leader.LeaderID != "" && leader.LeaderID != s.folder.id {
+				if leader.LeaderID != "" && leader.LeaderID != told && leader.LeaderID != s.folder.id {
+					told = leader.LeaderID
 					s.log.Info("the embedded store has a leader", "node", nameOf(leader.LeaderID), "addr", string(leader.LeaderAddr))
 				}
 				continue

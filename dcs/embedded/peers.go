@@ -98,6 +98,21 @@ func (p *peers) stream(ctx context.Context, addr string, req request) (answers <
 	return ch, l.gone, func() { l.cancel(id); l.forget(id) }, nil
 }
 
+// probe makes sure that the other end of a connection that was silent for a while is
+// still there, so that nothing that can't be repeated is sent to a host that is gone.
+func (p *peers) probe(ctx context.Context, addr string) error {
+	p.mu.Lock()
+	l := p.lines[addr]
+	p.mu.Unlock()
+	if l == nil || !l.silent() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	_, _, err := p.call(ctx, addr, request{Verb: verbHello})
+	return err
+}
+
 // line returns the connection to addr, dialling if there is none.
 func (p *peers) line(ctx context.Context, addr string) (*line, error) {
 	p.mu.Lock()
@@ -191,6 +206,8 @@ const (
 	sendPatience = 2 * time.Second
 	// cancelPatience bounds the courtesy of telling a peer that nobody waits any more.
 	cancelPatience = 10 * time.Millisecond
+	// probePatience bounds the question whether somebody is there.
+	probePatience = 500 * time.Millisecond
 	// silence after which a call without an answer condemns its connection.
 	silence = time.Second
 )

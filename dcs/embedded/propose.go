@@ -179,7 +179,7 @@ func classed(c kv.Command) func(kv.Result, fate, error) (kv.Result, error) {
 		switch {
 		case err == nil:
 			return r, resultError(c, r)
-		case f == perhaps:
+		case f == perhaps && c.Op != kv.OpRead: // a read that may have happened is a read that didn't
 			// Exactly one class: whatever the last error was is only text here.
 			return r, fmt.Errorf("%s: %w: %v", c.Op, dcs.ErrUnknown, err)
 		case errors.Is(err, dcs.ErrBroken):

@@ -144,6 +144,13 @@ func (s *Store) answer(ctx context.Context, req request) (response, error) {
 	}
 }
 
+// watchRepeat is how often a watch without changes says that it is alive; a client
+// that hears nothing for watchSilence looks for another node.
+const (
+	watchRepeat  = time.Second
+	watchSilence = 3 * time.Second
+)
+
 // watch streams local views. A reader that is slow holds up only its own views: the
 // feed keeps the newest, and a connection that stands still is closed.
 func (se *session) watch(ctx context.Context, id uint64) {
@@ -158,7 +165,19 @@ func (se *session) watch(ctx context.Context, id uint64) {
 		se.store.feedLocal(ctx, 0, views)
 	})
 	ok := true
-	for v := range views {
+	for {
+		repeat := time.NewTimer(watchRepeat)
+		var v dcs.View
+		more := true
+		select {
+		case v, more = <-views:
+		case <-repeat.C:
+			v = se.store.localView()
+		}
+		repeat.Stop()
+		if !more {
+			return
+		}
 		// After a failed write the feed is only drained: it ends with the connection.
 		ok = ok && se.send(response{ID: id, View: &wireView{Revision: v.Revision, KVs: v.KVs, Age: v.Age}})
 	}

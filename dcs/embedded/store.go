@@ -64,23 +64,22 @@ type Store struct {
 
 var _ dcs.Store = (*Store)(nil)
 
-// group is a wait group that can be closed to newcomers.
+// group counts goroutines, and can be closed to new ones before it is waited for.
 type group struct {
-	mu     sync.Mutex // guards closed, and orders add before wait
+	mu     sync.Mutex // guards closed, and orders start before wait
 	closed bool
 	wg     sync.WaitGroup
 }
 
-func (g *group) add() bool {
+// start runs f unless the group is closed.
+func (g *group) start(f func()) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.closed {
-		g.wg.Add(1)
+		g.wg.Go(f)
 	}
 	return !g.closed
 }
-
-func (g *group) done() { g.wg.Done() }
 
 func (g *group) close() {
 	g.mu.Lock()

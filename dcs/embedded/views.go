@@ -62,17 +62,16 @@ func (s *Store) knownSince() (events.Instant, bool) {
 // Watch implements dcs.Store.
 func (s *Store) Watch(ctx context.Context) (<-chan dcs.View, error) {
 	out := make(chan dcs.View)
-	if !s.futures.add() {
-		return nil, fmt.Errorf("watch: %w: the store is closed", dcs.ErrUnavailable)
-	}
-	go func() {
-		defer s.futures.done()
+	started := s.futures.start(func() {
 		defer close(out)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(s.life, cancel)()
 		s.feed(ctx, out)
-	}()
+	})
+	if !started {
+		return nil, fmt.Errorf("watch: %w: the store is closed", dcs.ErrUnavailable)
+	}
 	return out, nil
 }
 
