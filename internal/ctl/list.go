@@ -212,10 +212,15 @@ func tsv(c cluster, cols []column) string {
 		row := []string{c.name}
 		for _, col := range cols {
 			v := col.cell(c, m)
+			separator := ", "
 			if col.name == "Tags" {
-				v = flow(v)
+				v, separator = flow(v), " " // a long one is folded at blanks
 			}
-			row = append(row, strings.NewReplacer("\n", ", ", "\t", " ").Replace(cellText(v)))
+			lines := strings.Split(cellText(v), "\n")
+			for i, line := range lines {
+				lines[i] = strings.Trim(strings.ReplaceAll(line, "\t", " "), " ")
+			}
+			row = append(row, strings.Join(lines, separator))
 		}
 		b.WriteString(strings.Join(row, "\t") + "\n")
 	}

@@ -246,7 +246,7 @@ func (s *session) request(ctx context.Context, c cluster, m move) (bool, error) 
 	case ctx.Err() != nil:
 		return false, ctx.Err()
 	case errors.Is(err, ErrUnreachable):
-		s.app.env.Log.Warn("The REST API of member " + string(to.Name) + " can't be reached: " + err.Error())
+		s.app.env.Log.Warn("The REST API of " + whom(to) + " can't be reached: " + err.Error())
 		s.app.env.Log.Warn("Failing over to DCS")
 		return true, s.writeRequest(ctx, c, m)
 	case err != nil:
@@ -264,6 +264,13 @@ func (s *session) request(ctx context.Context, c cluster, m move) (bool, error) 
 		s.app.printf("%s failed, details: %d, %s\n", m.title(), status, printable(string(reply)))
 		return false, nil
 	}
+}
+
+func whom(m member) string {
+	if m.Name == "" {
+		return "a member without a key in the store"
+	}
+	return "member " + string(m.Name)
 }
 
 // post sends a request to a member, with time for an answer that comes only after the
