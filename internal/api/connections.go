@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// connections bounds how many clients there are. When all places are taken, the
-// client that has been silent for longest before its request was complete makes
-// room: whoever opens connections and says nothing can't keep out those who ask,
-// and the other members' probes are among them (safety rule S16).
+// connections bounds how many clients there are. When all places are taken, clients
+// that have been silent for silentFor make room, the longest silent first: whoever
+// opens connections and says nothing can't keep out those who ask, and the other
+// members' probes are among them (safety rule S16). A client that has only just
+// connected is not touched, so a burst of honest ones waits its turn.
 type connections struct {
 	places chan struct{}
 
@@ -25,23 +26,23 @@ type connection struct {
 	since time.Time
 	// asked: its request was read; it waits for us now.
 	asked bool
-	once  sync.Once
+	// evicted: it was closed to make room.
+	evicted bool
+	once    sync.Once
 }
 
 func newConnections(limit int) *connections {
 	return &connections{places: make(chan struct{}, limit), open: map[*connection]struct{}{}}
 }
 
+// silentFor is how long a client may take to say what it wants while others wait.
+const silentFor = 300 * time.Millisecond
+
 // admit gives the client a place, waiting for one if it must. Nil: the server is
 // stopping, and conn is closed.
 func (cs *connections) admit(ctx context.Context, conn net.Conn) *connection {
-	select {
-	case cs.places <- struct{}{}:
-	default:
-		cs.evict()
-		select {
-		case cs.places <- struct{}{}:
-		case <-ctx.Done():
+	for !cs.take(ctx) {
+		if ctx.Err() != nil {
 			_ = conn.Close() // nothing was written to it
 			return nil
 		}
@@ -53,19 +54,44 @@ func (cs *connections) admit(ctx context.Context, conn net.Conn) *connection {
 	return c
 }
 
-// evict closes the client that has been silent for longest; its goroutine notices.
-func (cs *connections) evict() {
+// take takes a place, or waits for one until making room again is of use.
+func (cs *connections) take(ctx context.Context) bool {
+	select {
+	case cs.places <- struct{}{}:
+		return true
+	default:
+	}
+	t := time.NewTimer(cs.evict())
+	defer t.Stop()
+	select {
+	case cs.places <- struct{}{}:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// evict closes the client that has been silent for longest, if that is long enough;
+// its goroutine notices. It returns when the next one will have been.
+func (cs *connections) evict() (again time.Duration) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	var oldest *connection
 	for c := range cs.open {
-		if !c.asked && (oldest == nil || c.since.Before(oldest.since)) {
+		if !c.asked && !c.evicted && (oldest == nil || c.since.Before(oldest.since)) {
 			oldest = c
 		}
 	}
-	if oldest != nil {
-		oldest.close()
+	if oldest == nil {
+		return silentFor
 	}
+	if left := silentFor - time.Since(oldest.since); left > 0 {
+		return left
+	}
+	oldest.evicted = true
+	oldest.close()
+	return silentFor
 }
 
 // busy notes that the client's request was read. False: the server is stopping, and

@@ -281,9 +281,7 @@ func (s *Server) serve(ctx context.Context, c *connection) {
 		out = page(http.StatusBadRequest)
 	}
 	s.send(conn, out)
-	if r.unread() {
-		hangUp(conn)
-	}
+	hangUp(conn, r.unread())
 	s.logRequest(c, r, out, time.Since(began))
 }
 

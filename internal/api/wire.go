@@ -51,12 +51,15 @@ var errHead = fmt.Errorf("the request's head is longer than %d bytes", maxHead)
 
 // readRequest reads a request's head.
 func readRequest(conn net.Conn) (*request, error) {
-	limited := &io.LimitedReader{R: conn, N: maxHead}
+	noted := &notingReader{from: conn}
+	limited := &io.LimitedReader{R: noted, N: maxHead}
 	buffered := bufio.NewReader(limited)
 	in, err := http.ReadRequest(buffered)
 	switch {
 	case err != nil && limited.N <= 0:
 		return nil, errHead
+	case err != nil && noted.err != nil:
+		return nil, fmt.Errorf("read the request: %w", noted.err)
 	case err != nil:
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
@@ -76,6 +79,22 @@ func readRequest(conn net.Conn) (*request, error) {
 		r.length = in.ContentLength
 	}
 	return r, nil
+}
+
+// notingReader keeps the error that ended reading: a line that was cut short by it
+// reads like a malformed one.
+type notingReader struct {
+	from io.Reader
+	err  error
+}
+
+// Read implements io.Reader.
+func (n *notingReader) Read(b []byte) (int, error) {
+	got, err := n.from.Read(b)
+	if err != nil {
+		n.err = err
+	}
+	return got, err
 }
 
 // param is a parameter of the query; empty values count as absent, of several the
@@ -239,11 +258,12 @@ func (r *reply) encode(server string, now time.Time) []byte {
 // unread reports whether the client may still be sending.
 func (r *request) unread() bool { return r == nil || r.streams || r.length > 0 }
 
-// hangUp ends the client's side of the conversation. What it still sends is taken
-// for a moment, because closing with unread bytes destroys the reply on its way.
-func hangUp(conn net.Conn) {
+// hangUp says that the reply is complete: TLS clients take an end without a word for
+// an attack. What a client still sends is taken for a moment, because closing with
+// unread bytes destroys the reply on its way.
+func hangUp(conn net.Conn, unread bool) {
 	half, ok := conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	if !ok || half.CloseWrite() != nil || !unread {
 		return
 	}
 	if conn.SetReadDeadline(time.Now().Add(lingerWithin)) == nil {
