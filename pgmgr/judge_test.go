@@ -1,6 +1,7 @@
 package pgmgr
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -95,6 +96,34 @@ func diverge(t *testing.T, a, b *node) {
 	b.awaitReplayed(a)
 	b.must("detach", b.Follow(b.ctx(), nil))
 	a.sql("INSERT INTO t SELECT -1 FROM generate_series(1, 100)")
+}
+
+// A primary prepares segments for later. pg_waldump takes whichever file the folder
+// lists first for a sample of all, and a prepared one says nothing.
+func TestSegmentsOfZerosDoNotHideWAL(t *testing.T) {
+	t.Parallel()
+	a := newNode(t, "a").startPrimary()
+	b := replicaOf(t, "b", a)
+	diverge(t, a, b)
+	a.kill()
+	c, err := a.Control(a.ctx())
+	a.must("read the control file", err)
+	for i := range 40 {
+		name := c.walFile(c.CheckpointTL, c.CheckpointLSN+events.LSN(int64(i+1)*int64(c.WALSegmentSize)))
+		path := filepath.Join(a.config().DataDir, "pg_wal", name)
+		if exists(path) {
+			continue
+		}
+		a.must("prepare a segment", os.WriteFile(path, nil, 0o600))
+		a.must("prepare a segment", os.Truncate(path, int64(c.WALSegmentSize)))
+	}
+	b.promote()
+	b.checkpointed()
+	a.wantVerdict(b, events.VerdictRewind)
+	past := c.CheckpointLSN + events.LSN(30*int64(c.WALSegmentSize))
+	if r, err := a.walRecordAt(a.ctx(), c, c.CheckpointTL, past); !errors.Is(err, errNoRecord) {
+		t.Errorf("record in a segment of zeros: %+v, %v", r, err)
+	}
 }
 
 func TestCleanlyStoppedPrimaryWithExtraWALIsRewound(t *testing.T) {

@@ -28,25 +28,39 @@ var errNoRecord = errors.New("no valid WAL record")
 // checksums are verified.
 func (m *Manager) walRecordAt(ctx context.Context, c ControlData, tl events.Timeline, at events.LSN) (walRecord, error) {
 	wal := filepath.Join(m.config().DataDir, "pg_wal")
-	if !exists(filepath.Join(wal, c.walFile(tl, at))) {
+	segment := c.walFile(tl, at)
+	if !exists(filepath.Join(wal, segment)) {
 		return walRecord{}, errNoRecord
 	}
-	out, err := m.run(ctx, tool{name: "pg_waldump", args: []string{
-		"--path=" + wal, "--timeline=" + strconv.Itoa(int(tl)), "--start=" + at.String(), "--limit=1",
-	}})
+	// The segment is named, because pg_waldump otherwise learns the size of segments
+	// from whichever file the folder lists first, and one that was prepared for later
+	// and never written holds zeros. The next segment is named for a record that goes
+	// on there.
+	args := []string{"--path=" + wal, "--start=" + at.String(), "--limit=1", segment}
+	if next := c.walFile(tl, at+events.LSN(c.WALSegmentSize)); exists(filepath.Join(wal, next)) {
+		args = append(args, next)
+	}
+	out, err := m.run(ctx, tool{name: "pg_waldump", args: args})
 	if err != nil {
 		switch {
 		case ctx.Err() != nil || hasClass(err):
 			return walRecord{}, orClassed(ErrUnavailable, "read WAL", err)
 		case strings.Contains(out, "could not find a valid record after"):
 			return walRecord{}, errNoRecord
-		case strings.Contains(out, "could not find file"), strings.Contains(out, "invalid WAL segment size"):
+		case strings.Contains(out, "could not find file"), emptySegment(out, segment):
 			// A record that goes on in a segment that isn't there, or a segment of zeros.
 			return walRecord{}, errNoRecord
 		}
 		return walRecord{}, classed(ErrUnavailable, "read WAL", err)
 	}
 	return parseWALRecord(out, c)
+}
+
+// emptySegment recognizes pg_waldump's complaint about a segment whose header is
+// zeros, in the words of PostgreSQL up to 15 and since.
+func emptySegment(out, segment string) bool {
+	return strings.Contains(out, `"`+segment+`"`) &&
+		(strings.Contains(out, "WAL segment size must be a power of two") || strings.Contains(out, "invalid WAL segment size"))
 }
 
 // parseWALRecord reads a line like
