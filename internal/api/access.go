@@ -96,7 +96,7 @@ func (a *access) readTLS(set Settings) error {
 	if err != nil {
 		return fmt.Errorf("certificate %s: %w", set.CertFile, err)
 	}
-	a.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", "http/1.0"}}
+	a.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	switch strings.ToLower(set.VerifyClient) {
 	case "", "none":
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"syscall"
@@ -118,6 +119,38 @@ func TestSlowBodyIsGivenUp(t *testing.T) {
 			w.t.Errorf("after %v: %q, %v", took, answer, err)
 		}
 	})
+}
+
+// TestOrdinaryClientsUnderstand: the members ask each other with Go's client, and it
+// wants more than bytes that look right.
+func TestOrdinaryClientsUnderstand(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	threeMembers(w)
+	client := &http.Client{Timeout: 30 * time.Second}
+	defer client.CloseIdleConnections()
+	base := "http://" + w.server.Addr().String()
+	for _, c := range []struct{ method, path, body, want string }{
+		{"GET", "/patroni", "", `"location": 117440840`},
+		{"HEAD", "/primary", "", ""},
+		{"OPTIONS", "/primary", "", ""},
+		{"GET", "/liveness", "", ""},
+		{"PATCH", "/config", `{"note":"` + strings.Repeat("x", 100<<10) + `"}`, `"note": "xxx`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, base+c.path, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatalf("%s %s: %v", c.method, c.path, err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 || !strings.Contains(string(body), c.want) {
+			t.Errorf("%s %s: %s %.200s, %v", c.method, c.path, resp.Status, body, err)
+		}
+	}
 }
 
 func TestMalformedRequests(t *testing.T) {
@@ -357,7 +390,7 @@ func TestNobodyIsAdmittedWhenTheServerStops(t *testing.T) {
 	})
 }
 
-// TestDocumentIsValidJSON for names and words that need escapes.
+// TestStringsAreASCII, and separators inside strings stay as they are.
 func TestStringsAreASCII(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain": `"plain"`, "é€😀": `"\u00e9\u20ac\ud83d\ude00"`, "a\"b\\c\n\t\x01": `"a\"b\\c\n\t\u0001"`, "<&>": `"<&>"`, ", : ": `", : "`,
