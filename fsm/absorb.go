@@ -51,14 +51,23 @@ func absorb(e *effects) {
 	case events.SwitchoverRequested, events.FailoverRequested, events.RestartRequested, events.ReinitRequested:
 		absorbRequest(e)
 	case events.PauseChanged:
+		e.notePause(ev.Paused)
 		e.Settings.Pause = ev.Paused
 	case events.ConfigChanged:
+		e.notePause(ev.Settings.Pause)
 		e.Settings = ev.Settings
 	case events.ActionFinished:
 		absorbOutcome(e, ev)
 	}
 	if e.Timer.At <= e.Now {
 		e.Timer = SetTimer{}
+	}
+}
+
+// notePause remembers when maintenance mode ended (S11).
+func (s *State) notePause(paused bool) {
+	if s.Settings.Pause && !paused {
+		s.Store.ResumedAt = s.Now
 	}
 }
 

@@ -99,6 +99,9 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 		}
 	}
 	done := ev.Class == events.Done
+	if tended(ev.Action) {
+		e.Store.TendedAt = e.Now
+	}
 	if storedKind(ev.Action) && (ev.Class == events.Unavailable || ev.Class == events.Unknown) {
 		e.Store.RetryAt = e.Now.Add(e.Settings.LoopWait / 4)
 	}
@@ -131,14 +134,10 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 			e.Lease, e.Holder = Lease{}, Holder{}
 		}
 	case SyncSlots{}.Kind():
-		if !done {
-			e.Postgres.SlotsAgain = e.Now.Add(e.Settings.LoopWait)
-		}
+		e.Postgres.SlotsAgain = e.Now.Add(e.Settings.LoopWait)
 		e.order(ObservePostgres{})
 	case Checkpoint{}.Kind():
-		if !done {
-			e.Postgres.CheckpointAgain = e.Now.Add(e.Settings.LoopWait)
-		}
+		e.Postgres.CheckpointAgain = e.Now.Add(e.Settings.LoopWait)
 		e.order(ObservePostgres{})
 	case RequestFailover{}.Kind():
 		e.outcomeRequest(ev)

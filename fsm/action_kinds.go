@@ -173,6 +173,19 @@ func storeActions() []Action {
 	}
 }
 
+// tended reports whether actions of that kind write a shared key that is written
+// again as long as the view says that it needs it.
+func tended(kind string) bool {
+	for _, a := range []Action{
+		ClearInitialize{}, WriteInitialize{}, WriteConfig{}, WriteHistory{}, ClearFailover{},
+	} {
+		if a.Kind() == kind {
+			return true
+		}
+	}
+	return false
+}
+
 // Stored reports whether the action calls the store.
 func Stored(a Action) bool { return storedKind(a.Kind()) }
 

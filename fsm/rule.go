@@ -48,6 +48,9 @@ func (e *effects) once(a Action) {
 	if e.InFlight(a) || (Stored(a) && e.Now < e.Store.RetryAt) {
 		return
 	}
+	if tended(a.Kind()) && e.Store.At <= e.Store.TendedAt && e.Now < e.Store.TendedAt.Add(e.Settings.LoopWait) {
+		return
+	}
 	e.order(a)
 }
 

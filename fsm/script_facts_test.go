@@ -151,6 +151,8 @@ func member(spec string, a args) events.Member {
 			m.Tags.CloneFrom = true
 		case "unchecked":
 			m.CheckpointPending = true
+		case "paused":
+			m.Pause = true
 		case "stopped", "starting":
 			m.State = k
 		}

@@ -51,6 +51,7 @@ type env struct {
 	fed     events.Event               // the latest event, for "again"
 	said    string
 	quiet   bool
+	renews  bool // renewals succeed, and aren't worth a line
 	visited []State
 }
 
@@ -115,8 +116,7 @@ func (e *env) step(ev events.Event) {
 			e.t.Fatalf("step %d changed the state it was given", e.seq)
 		}
 		for _, v := range Violations(before, s, d) {
-			fmt.Fprintf(&e.out, "VIOLATION: %s\n", v)
-			e.t.Errorf("%s: %s", ev.Kind(), v)
+			e.fault("%s: %s", ev.Kind(), v)
 		}
 		e.s = s
 		e.visited = append(e.visited, s)
@@ -125,6 +125,16 @@ func (e *env) step(ev events.Event) {
 			return
 		}
 		ev = events.Reconsider{}
+	}
+}
+
+// fault notes in the script's output what must never happen. A rewrite shows it
+// where it happened; the next run fails on it.
+func (e *env) fault(format string, a ...any) {
+	line := fmt.Sprintf(format, a...)
+	fmt.Fprintf(&e.out, "VIOLATION: %s\n", line)
+	if !rewriting() {
+		e.t.Error(line)
 	}
 }
 
@@ -154,12 +164,15 @@ func (e *env) report(d Decision) {
 // every other step has.
 func (e *env) describe(action Action) string {
 	fence := func(f Fence) string {
-		return fmt.Sprintf("%s fence=+%s revision=%d", action.Kind(), f.Deadline.Sub(e.now), f.Revision)
+		return fmt.Sprintf("%s fence=+%s revision=%d", action.Kind(), f.Deadline.Sub(e.now).Round(10*time.Millisecond), f.Revision)
 	}
 	switch a := action.(type) {
 	case SetTimer, ObservePostgres, ExtendFence:
 		return ""
 	case RenewLease:
+		if e.renews {
+			return ""
+		}
 		return fmt.Sprintf("renew-lease %s", a.Lease)
 	case GrantLease:
 		return fmt.Sprintf("grant-lease %s", a.TTL)
@@ -228,6 +241,7 @@ func (e *env) run(d *datadriven.TestData) {
 	}
 	e.settle()
 	fmt.Fprintf(&e.out, "= %s, %s\n", e.s.Phase, e.s.Last.Status)
+	e.now = e.now.Add(time.Millisecond) // nothing is instantaneous
 }
 
 // settle tells the outcomes that no script is about.
@@ -316,10 +330,11 @@ func (e *env) start(a args) {
 // replica is a standby of pg01 that has been streaming for a while; its lease is L-NAME.
 func (e *env) replica(d *datadriven.TestData, a args) {
 	a = a.with(args{"self": "pg02", "rev": "10", "leader": "pg01/L-pg01", "members": "pg01:primary,pg02:replica,pg03:replica", "optime": "900", "lsn": "900"})
+	upstream, _, _ := strings.Cut(a["leader"], "/")
 	e.quietly(func() {
 		e.start(a)
 		e.step(events.KeeperFound{PID: 4242})
-		e.step(events.PostgresObserved{State: e.postgres(d, "standby", a.with(args{"upstream": "pg01"})), Began: e.now})
+		e.step(events.PostgresObserved{State: e.postgres(d, "standby", a.with(args{"upstream": upstream})), Began: e.now})
 		e.cluster(a.with(args{"read": ""}))
 		e.finish("grant-lease", events.Result{Lease: events.LeaseID("L-" + a["self"]), TTL: e.s.Settings.TTL, SentAt: e.now})
 		e.settle()
@@ -375,7 +390,8 @@ func (e *env) outcome(d *datadriven.TestData, a args) {
 	kind := d.CmdArgs[0].Key
 	id, ok := e.last[kind]
 	if !ok {
-		e.t.Fatalf("%s: no %s was ordered", d.Pos, kind)
+		e.fault("no %s was ordered", kind)
+		return
 	}
 	r := events.Result{
 		Lease: events.LeaseID(a["lease"]), TTL: a.dur("ttl", e.s.Settings.TTL), SentAt: e.now,
@@ -424,7 +440,7 @@ func (e *env) advance(a args) {
 	end := e.now.Add(by)
 	for e.s.Timer.At != 0 && e.s.Timer.At <= end {
 		e.now = e.s.Timer.At
-		e.quiet = a.has("renewing") && e.s.Timer.Name == "renew"
+		e.renews = a.has("renewing")
 		e.step(TimerEvent(e.s.Timer.Name))
 		switch {
 		case a.has("renewing") && e.s.InFlight(RenewLease{}):
@@ -432,7 +448,7 @@ func (e *env) advance(a args) {
 		case a.has("failing") && e.s.InFlight(RenewLease{}):
 			e.step(events.RenewalFailed{ID: e.last["renew-lease"], Class: events.Unavailable, Why: "timeout"})
 		}
-		e.quiet = false
+		e.renews = false
 		e.settle()
 	}
 	e.now = end

@@ -88,6 +88,11 @@ type StoreState struct {
 	AskedAt events.Instant `json:"asked_at,omitempty"`
 	// Answered is the version of the request key that has been dealt with.
 	Answered events.Revision `json:"answered,omitempty"`
+	// ResumedAt is when maintenance mode was seen to be over.
+	ResumedAt events.Instant `json:"resumed_at,omitempty"`
+	// TendedAt is when a write of a shared key ended; the next one waits for a view
+	// that shows what came of it.
+	TendedAt events.Instant `json:"tended_at,omitempty"`
 	// RetryAt holds back the next read after one that failed.
 	RetryAt events.Instant `json:"retry_at,omitempty"`
 	// DownSince is when the store stopped answering; 0: it answers.
@@ -138,7 +143,8 @@ type Postgres struct {
 	After events.Instant `json:"after,omitempty"`
 	// Look is when to observe again before the next heartbeat.
 	Look events.Instant `json:"look,omitempty"`
-	// SlotsAgain and CheckpointAgain: such an attempt failed; not before these.
+	// SlotsAgain and CheckpointAgain: such an attempt has just been made, and what
+	// came of it is to be seen first.
 	SlotsAgain      events.Instant `json:"slots_again,omitempty"`
 	CheckpointAgain events.Instant `json:"checkpoint_again,omitempty"`
 	// StreamedAt is when streaming was last seen.
@@ -200,7 +206,7 @@ type DemoteWork struct {
 // RejoinWork is the ladder back to the holder's history. It survives a restart of
 // the agent (S21), so that no rung is retried for ever.
 type RejoinWork struct {
-	Stage   string             `json:"stage,omitempty"` // judge, stop, rewind, clone, start
+	Stage   string             `json:"stage,omitempty"`  // judge, stop, rewind, clone, start
 	Leader  events.NodeName    `json:"leader,omitempty"` // whom the work is for
 	Source  events.NodeName    `json:"source,omitempty"` // of the copy
 	Verdict *events.Divergence `json:"verdict,omitempty"`

@@ -4,6 +4,9 @@ import (
 	"github.com/pgregent/regent/events"
 )
 
+// claimFailed is Patroni's line for a member that didn't get to create the cluster.
+const claimFailed = "failed to acquire initialize lock"
+
 // bootstrappingRules create a cluster: initdb, leader key, start writable under
 // the lease (S3), roles, record. The lease comes before the first writable start,
 // so that even a bootstrapper that hangs is fenced.
@@ -98,7 +101,11 @@ func (e *effects) advanceBootstrap() {
 		case e.believes():
 			e.Boots.Stage = "start"
 			e.startPrimary()
-		case e.Lease.ID != "" && !e.holds():
+		case e.Store.Read < e.Boots.ReadFirst:
+			e.refresh()
+		case e.otherLeads():
+			e.Boots.Why = "the leader key was taken by " + string(e.leader().Name)
+		case e.Lease.ID != "" && !e.holds() && !e.claimed():
 			e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
 		}
 	case "roles":
@@ -136,7 +143,7 @@ func (e *effects) outcomeBootstrap(ev events.ActionFinished) {
 			e.Boots.Claim = ev.Result.Revision
 		} else {
 			e.Boots = BootstrapWork{}
-			e.Rejoin.NotBefore, e.Rejoin.Why = e.Now.Add(e.Settings.LoopWait/2), "the claim was "+string(ev.Class)
+			e.Rejoin.NotBefore, e.Rejoin.Why = e.Now.Add(e.Settings.LoopWait/2), claimFailed
 			e.refresh()
 		}
 		return
@@ -166,8 +173,9 @@ func (e *effects) outcomeAcquire(ev events.ActionFinished) {
 		e.Store.RetryAt = 0
 		e.refresh()
 	}
-	if e.Phase == Bootstrapping && ev.Class == events.Refused {
-		e.Boots.Why = "the leader key was taken by another member"
+	if e.Phase == Bootstrapping && ev.Class != events.Done {
+		// Refused may mean: by our own try, whose outcome nobody knew.
+		e.Boots.ReadFirst = e.Now
 	}
 	if e.Phase == Racing {
 		e.Race.Stage = "wait"

@@ -41,7 +41,9 @@ func cloningRules() []rule {
 				}
 				return true, "copying from " + string(s.Rejoin.Source)
 			},
-			status: cloneStatus,
+			status: func(s *State) string {
+				return fmt.Sprintf("bootstrap from %s '%s' in progress", sourceRole(s), s.Rejoin.Source)
+			},
 		},
 		{
 			id: "cloned", trigger: Cloned,
@@ -78,7 +80,10 @@ func startingRules() []rule {
 		{
 			id: "up", trigger: ReplicaStarted,
 			when: func(s *State) (bool, string) {
-				return s.standbyUp() && !s.unseen(), "PostgreSQL answers in recovery, or not: " + s.pg().Why
+				if !s.standbyUp() || s.unseen() {
+					return false, "PostgreSQL does not answer in recovery yet"
+				}
+				return true, "PostgreSQL answers, in recovery"
 			},
 			do:     func(e *effects) { e.Rejoin.Stage, e.Rejoin.Starts = "", 0 },
 			status: secondaryStatus,

@@ -55,9 +55,18 @@ func followingRules() []rule {
 			status: func(*State) string { return "the leader key is free, comparing with the other members" },
 		},
 		rule{
+			id: "silent", when: func(s *State) (bool, string) {
+				return s.pg().Running && !s.pg().Ready, "PostgreSQL runs and does not answer: " + orNone(s.pg().Why)
+			},
+			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
+		},
+		rule{
 			id: "following", when: func(s *State) (bool, string) {
 				if ok, text := s.mayRace(); s.unlocked() && !ok {
 					return true, "nobody leads, and this member may not: " + text
+				}
+				if !s.pg().Streaming {
+					return true, "not streaming, configured upstream: " + orNone(s.pg().ConfiguredUpstream)
 				}
 				return true, "streaming from " + orNone(s.pg().Upstream)
 			},
@@ -114,6 +123,8 @@ func upstreamRules() []rule {
 					return false, "PostgreSQL does not answer"
 				case s.pg().ConfiguredUpstream == up.Addr():
 					return false, "already pointed at " + string(up.Name)
+				case s.Now < s.Rejoin.NotBefore:
+					return false, "pausing after a failed attempt: " + s.Rejoin.Why
 				default:
 					return true, fmt.Sprintf("upstream should be %s (%s), is %s", up.Name, up.Addr(), orNone(s.pg().ConfiguredUpstream))
 				}
@@ -163,6 +174,8 @@ func (s *State) mayRace() (bool, string) {
 		return false, "failover_priority forbids it"
 	case s.Settings.Pause:
 		return false, "maintenance mode is on"
+	case s.Now < s.resumedEnd():
+		return false, "maintenance mode has just ended, and not every member knows it yet"
 	case s.Lease.ID == "":
 		return false, "no lease yet"
 	case s.Store.DownSince != 0:
@@ -176,6 +189,17 @@ func (s *State) mayRace() (bool, string) {
 	default:
 		return true, ""
 	}
+}
+
+// resumedEnd is until when nobody races after maintenance mode: a member that has not
+// heard of its end keeps a primary without a lease (S11).
+func (s *State) resumedEnd() events.Instant {
+	for _, m := range s.view().Members {
+		if m.Pause && m.Name != s.Self && s.Store.ResumedAt != 0 {
+			return s.Store.ResumedAt.Add(s.Settings.TTL)
+		}
+	}
+	return 0
 }
 
 // promote leaves recovery under the lease.

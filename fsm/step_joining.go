@@ -26,6 +26,12 @@ func joiningRules() []rule {
 			}
 			return true, "pausing after a failed attempt: " + s.Rejoin.Why
 		},
+		status: func(s *State) string {
+			if s.Rejoin.Why == claimFailed {
+				return claimFailed
+			}
+			return "pausing after a failed attempt: " + s.Rejoin.Why
+		},
 	}}
 	rules = append(rules, joiningEmptyRules()...)
 	rules = append(rules, joiningRunningRules()...)
@@ -155,7 +161,7 @@ func deadClaim(s *State) (bool, string) {
 	case i.Version == 0 || i.SystemID != "":
 		return false, "no claim stands"
 	case i.By == s.Self && s.Boots.Stage == "" && empty(s):
-		return true, "the claim is our own, from before the agent restarted"
+		return true, "the claim is our own, from an attempt that is over"
 	}
 	for _, g := range s.Gone {
 		if g.Name == i.By && s.Now >= g.At.Add(2*s.Settings.TTL) {

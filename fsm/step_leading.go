@@ -17,7 +17,10 @@ func promotingRules() []rule {
 		rule{
 			id: "promoted", trigger: Promoted,
 			when: func(s *State) (bool, string) {
-				return s.primaryUp() && !s.unseen(), "PostgreSQL in recovery: " + fmt.Sprint(s.pg().InRecovery)
+				if !s.primaryUp() || s.unseen() {
+					return false, "PostgreSQL has not been seen as a primary yet"
+				}
+				return true, "PostgreSQL has left recovery"
 			},
 			do: func(e *effects) {
 				e.Race = RaceWork{}
@@ -27,7 +30,10 @@ func promotingRules() []rule {
 		},
 		rule{
 			id: "promoting", when: func(s *State) (bool, string) {
-				return s.unseen(), "promotion under way: " + fmt.Sprint(s.unseen())
+				if !s.unseen() {
+					return false, "the promotion has ended"
+				}
+				return true, "PostgreSQL is leaving recovery"
 			},
 			status: func(*State) string { return "promoted self to leader by acquiring session lock" },
 		},
@@ -64,7 +70,10 @@ func leadingRules() []rule {
 		rule{
 			id: "not-primary", trigger: NotPrimary,
 			when: func(s *State) (bool, string) {
-				return s.standbyUp() && !s.busy(), "PostgreSQL in recovery: " + fmt.Sprint(s.pg().InRecovery)
+				if !s.standbyUp() || s.busy() {
+					return false, "PostgreSQL is no standby"
+				}
+				return true, "PostgreSQL is in recovery, and the leader key is ours"
 			},
 			do:     func(e *effects) { e.promote() },
 			status: func(*State) string { return "promoted self to leader because I had the session lock" },

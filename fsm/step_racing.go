@@ -26,7 +26,10 @@ func racingRules() []rule {
 		{
 			id: "won", trigger: RaceWon,
 			when: func(s *State) (bool, string) {
-				return s.believes(), "the leader key is ours: " + fmt.Sprint(s.holds())
+				if !s.believes() {
+					return false, "the leader key is not confirmed as ours"
+				}
+				return true, "the leader key is ours"
 			},
 			do: func(e *effects) {
 				e.answerWish()
@@ -79,7 +82,7 @@ func racingRules() []rule {
 		},
 		{
 			id: "ask", when: func(s *State) (bool, string) {
-				return s.Race.Stage == "detach" || s.Race.Stage == "wait", "stage: " + s.Race.Stage
+				return s.Race.Stage == "detach" || s.Race.Stage == "wait", "asking everybody for positions of now"
 			},
 			do:     func(e *effects) { e.probe() },
 			status: raceStatus,

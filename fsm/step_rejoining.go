@@ -286,7 +286,7 @@ func (e *effects) outcomeRejoin(ev events.ActionFinished) {
 		}
 	case Follow{}.Kind():
 		if !done && e.Phase == Following {
-			e.Rejoin.Stalls++
+			e.Rejoin.NotBefore = e.Now.Add(e.backoff(1))
 		}
 	}
 }

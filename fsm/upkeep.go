@@ -220,6 +220,7 @@ func (s *State) deadlines() []SetTimer {
 		{"restart", s.Revive.RetryAt},
 		{"hand_off", s.Demote.Until},
 		{"stop", s.Demote.RetryAt},
+		{"resume", s.resumedEnd()},
 	}
 	if s.holds() {
 		d = append(d, SetTimer{TimerBelief, s.fenceAt()})
