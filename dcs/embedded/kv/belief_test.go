@@ -16,7 +16,7 @@ import (
 // The model of S13 and S6 together: raft leaders that come, go and come back, that
 // pause between stamping a command and appending it; clients whose requests and
 // answers are delayed or lost; clocks that run at different rates. It asks one
-// question: does a member ever acquire the leader key while another still believes?
+// question: does the leader key ever go while its holder still believes?
 
 const (
 	modelTTL   = int64(1000)
@@ -109,7 +109,9 @@ func (w *world) step() {
 		w.nodes[w.pick(modelNodes, "node")].office = nil // notices its loss at last
 	case action < 54:
 		w.send(w.pick(len(w.clients), "client"))
-	case action < 77:
+	case action < 58:
+		w.tick()
+	case action < 78:
 		w.deliver(w.pick(len(w.clients), "client"), w.pick(modelNodes, "node"))
 	default:
 		w.appendOne(w.pick(modelNodes, "node"))
@@ -177,6 +179,18 @@ func (w *world) deliver(i, node int) {
 	n.stamped = append(n.stamped, r)
 }
 
+// tick is the leader's own, stamped and appended at once.
+func (w *world) tick() {
+	if w.leader < 0 || w.nodes[w.leader].office == nil {
+		return
+	}
+	o := w.nodes[w.leader].office
+	w.nodes[w.leader].stamped = append(w.nodes[w.leader].stamped, request{client: -1, cmd: kv.Command{
+		V: kv.Version, Op: kv.OpTick, Term: o.term, Stamp: w.nodeClock(w.leader) - o.origin,
+	}})
+	w.appendAt(w.leader, len(w.nodes[w.leader].stamped)-1)
+}
+
 // appendOne: a stamped command gets into the log and is applied, if the node leads
 // now, in whichever term; otherwise it is lost.
 func (w *world) appendOne(node int) {
@@ -187,7 +201,11 @@ func (w *world) appendOne(node int) {
 	if len(n.stamped) == 0 {
 		return
 	}
-	at := w.pick(len(n.stamped), "stamped")
+	w.appendAt(node, w.pick(len(n.stamped), "stamped"))
+}
+
+func (w *world) appendAt(node, at int) {
+	n := &w.nodes[node]
 	r := n.stamped[at]
 	n.stamped = append(n.stamped[:at:at], n.stamped[at+1:]...)
 	if node != w.leader {
@@ -199,6 +217,10 @@ func (w *world) appendOne(node int) {
 		return
 	}
 	result := w.machine.Apply(w.term, data)
+	w.checkHeld()
+	if r.client < 0 {
+		return
+	}
 	if w.pick(8, "answer lost") > 0 || (r.cmd.Op == kv.OpTxn && result.Class == kv.OK) {
 		w.answer(r, result)
 	}
@@ -214,7 +236,6 @@ func (w *world) answer(r request, result kv.Result) {
 		if r.lease == c.lease {
 			c.holds = true
 		}
-		w.checkAlone(r.client)
 	default:
 		if r.cmd.Op == kv.OpGrant && c.lease == "" {
 			c.lease, c.belief, c.holds = r.lease, 0, false
@@ -225,11 +246,13 @@ func (w *world) answer(r request, result kv.Result) {
 	}
 }
 
-func (w *world) checkAlone(winner int) {
+// checkHeld: as long as a client believes, the key must be its own; then nobody else
+// can acquire it, whoever tries and when.
+func (w *world) checkHeld() {
+	holder, _ := w.machine.Value(dcs.KeyLeader)
 	for i, c := range w.clients {
-		if i != winner && c.holds && w.clientClock(i) < c.belief {
-			w.bad = fmt.Sprintf("at %d client %d acquired while client %d believes for %d more",
-				w.now, winner, i, c.belief-w.clientClock(i))
+		if left := c.belief - w.clientClock(i); c.holds && left > 0 && holder != string(byte('0'+i)) {
+			w.bad = fmt.Sprintf("at %d client %d believes for %d more, and the holder is %q", w.now, i, left, holder)
 		}
 	}
 }
