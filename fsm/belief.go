@@ -87,6 +87,33 @@ func (s *State) claimed() bool {
 	return l.Name == s.Self && !s.holds() && l.Lease != "" && l.Lease != s.Lease.Void
 }
 
+// unsure reports whether the leader key names this member and it is being found out
+// whether that still holds. Nothing is decided on such a view.
+func (s *State) unsure() (bool, string) {
+	l := s.leader()
+	switch {
+	case l.Name != s.Self || s.holds():
+		return false, "the leader key doesn't name us, or is ours"
+	case s.Store.DownSince != 0:
+		return false, "the store doesn't answer, so the leader key can't be confirmed as ours"
+	case s.Store.View.Revision < s.Store.Floor:
+		return true, "the leader key was given up, and what became of it is being read"
+	case s.claimed():
+		return true, "the leader key names us; its lease is being confirmed"
+	case s.InFlight(RefreshView{}):
+		return true, "the lease of the leader key is gone, and the key with it; looking who leads now"
+	default:
+		return false, "the leader key's lease is gone"
+	}
+}
+
+// lookAgain reads the store if only that can end being unsure.
+func (e *effects) lookAgain() {
+	if e.Store.View.Revision < e.Store.Floor {
+		e.refresh()
+	}
+}
+
 // renewEvery is the renewal's own cadence (S7).
 func (s *State) renewEvery() time.Duration {
 	return min(s.Settings.LoopWait, events.Belief(s.Lease.TTL)/4)

@@ -73,8 +73,6 @@ func resumeRule() rule {
 				return false, "no bootstrap of ours was interrupted"
 			case s.pg().Data.Content != events.DataCluster || s.pg().Data.Standby || s.otherLeads():
 				return false, "there is nothing of it to go on with"
-			case s.claimed() && s.Store.DownSince == 0:
-				return false, "the leader key is being confirmed as ours"
 			case s.pg().Running && !(s.primaryUp() && s.believes()):
 				return false, "PostgreSQL runs, and not as the primary that it should be"
 			default:

@@ -15,7 +15,7 @@ func (e *effects) beginDemotion(w DemoteWork) {
 	if e.Restart.ID != "" {
 		e.answerRestart(false, "restart failed")
 	}
-	e.Race = RaceWork{}
+	e.Race, e.Revive = RaceWork{}, ReviveWork{}
 	e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
 	if !e.pg().Running && !e.busy() && e.Postgres.Known {
 		e.afterStop(0)

@@ -30,8 +30,14 @@ func followingRules() []rule {
 		status: func(*State) string { return "promoted self to leader because I had the session lock" },
 	}, {
 		id: "confirm", when: func(s *State) (bool, string) {
-			return s.leader().Name == s.Self, "leader is " + orNone(string(s.leader().Name))
+			if s.leader().Name != s.Self {
+				return false, "leader is " + orNone(string(s.leader().Name))
+			}
+			_, text := s.unsure()
+			return true, text
 		},
+		do:     func(e *effects) { e.lookAgain() },
+		status: secondaryStatus,
 	}, {
 		id: "restart", trigger: RestartAccepted,
 		when:   func(s *State) (bool, string) { return s.restartAsked() },
@@ -204,8 +210,7 @@ func (s *State) resumedEnd() events.Instant {
 
 // promote leaves recovery under the lease.
 func (e *effects) promote() {
-	e.Race = RaceWork{}
-	e.Rejoin = RejoinWork{}
+	e.Race, e.Rejoin, e.Revive = RaceWork{}, RejoinWork{}, ReviveWork{}
 	e.Postgres.Promoted, e.Keeper.Armed = true, true
 	e.Keeper.Sent = e.beliefEnd()
 	e.operate(Promote{Fence: e.fence()})

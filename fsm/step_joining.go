@@ -174,6 +174,10 @@ func deadClaim(s *State) (bool, string) {
 // joiningRunningRules: PostgreSQL runs already (an agent was restarted).
 func joiningRunningRules() []rule {
 	return []rule{
+		{
+			id: "confirm", when: func(s *State) (bool, string) { return s.unsure() },
+			do: func(e *effects) { e.lookAgain() },
+		},
 		resumeRule(),
 		{
 			id: "adopt-primary", trigger: PrimaryAdopted,
@@ -189,21 +193,10 @@ func joiningRunningRules() []rule {
 			},
 			do: func(e *effects) {
 				e.Postgres.Promoted, e.Keeper.Armed = true, true
+				e.Revive = ReviveWork{}
 				e.extendFence()
 			},
 			status: leaderStatus,
-		},
-		{
-			id: "confirm", when: func(s *State) (bool, string) {
-				switch l := s.leader(); {
-				case s.claimed():
-					return true, "the leader key names us; its lease is being confirmed"
-				case l.Name == s.Self && l.Lease == s.Lease.Void && s.InFlight(RefreshView{}):
-					return true, "the lease of the leader key is gone, and the key with it; looking who leads now"
-				default:
-					return false, "the leader key isn't ours, or its lease is gone"
-				}
-			},
 		},
 		{
 			id: "acquire-for-running-primary", when: func(s *State) (bool, string) {

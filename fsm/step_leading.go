@@ -234,7 +234,10 @@ func (e *effects) beginRevival() {
 	if limit <= 0 {
 		limit = 24 * time.Hour // nobody can take over: keep trying
 	}
-	e.Revive = ReviveWork{Began: e.Now, Deadline: e.Now.Add(limit), Tries: 1}
+	if e.Revive.Deadline == 0 { // else the agent has restarted meanwhile (S21)
+		e.Revive = ReviveWork{Began: e.Now, Deadline: e.Now.Add(limit)}
+	}
+	e.Revive.Tries++
 	e.startPrimary()
 }
 

@@ -79,6 +79,10 @@ func rejoiningRules() []rule {
 			e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
 		},
 		status: secondaryStatus,
+	}, {
+		id: "confirm", when: func(s *State) (bool, string) { return s.unsure() },
+		do:     func(e *effects) { e.lookAgain() },
+		status: func(*State) string { return "starting as a secondary" },
 	}, resumeRule(), {
 		id: "start-alone", trigger: StandbyStartNeeded,
 		when: func(s *State) (bool, string) {
@@ -89,8 +93,6 @@ func rejoiningRules() []rule {
 				return false, "PostgreSQL runs"
 			case s.otherLeads() && !s.Settings.Tags.NoStream:
 				return false, string(s.leader().Name) + " leads"
-			case s.claimed() && s.Store.DownSince == 0:
-				return false, "the leader key is being confirmed as ours"
 			case s.pg().Data.Content == events.DataBroken:
 				return false, "the data directory can't be used: " + s.pg().Data.Problem
 			case s.Store.DownSince != 0:
