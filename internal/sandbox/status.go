@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,26 @@ func (n *Node) Status(ctx context.Context) (Status, error) {
 		return s, fmt.Errorf("read the status of %s: %w", n.name, err)
 	}
 	return s, nil
+}
+
+// Published is what the store says of each member's state, by name, as the node's agent reads
+// it at GET /cluster. Agents publish it with some delay.
+func (n *Node) Published(ctx context.Context) (map[string]string, error) {
+	_, body, err := n.request(ctx, http.MethodGet, "/cluster", "")
+	if err != nil {
+		return nil, err
+	}
+	var cluster struct {
+		Members []struct{ Name, State string }
+	}
+	if err := json.Unmarshal(body, &cluster); err != nil {
+		return nil, fmt.Errorf("read the cluster from %s: %w", n.name, err)
+	}
+	states := map[string]string{}
+	for _, m := range cluster.Members {
+		states[m.Name] = m.State
+	}
+	return states, nil
 }
 
 // Switchover asks the node's agent to hand the leadership from one member to another, any
@@ -129,7 +150,7 @@ func (c *Cluster) StreamingNow(ctx context.Context) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	names, err := c.streamingFrom(ctx, n)
+	names, err := n.Streaming(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -170,10 +191,17 @@ func (n *Node) AwaitHealthy(ctx context.Context) error {
 	}
 }
 
-func (c *Cluster) streamingFrom(ctx context.Context, n *Node) ([]string, error) {
+// Streaming returns the members that stream from n, which must be a primary, sorted by name.
+// A base backup streams too and isn't one of them.
+func (n *Node) Streaming(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	return workload.Streaming(ctx, n.DSN())
+	names, err := workload.Streaming(ctx, n.DSN())
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return n.c.Node(name) == nil })
+	return slices.Compact(names), nil
 }
 
 // Targets are the members as a watcher wants them.
