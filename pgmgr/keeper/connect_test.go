@@ -292,6 +292,7 @@ func TestContextsAreObeyed(t *testing.T) {
 	st := w.start(&g)
 	signalPID(t, st.KeeperPID, syscall.SIGSTOP)
 	defer signalPID(t, st.KeeperPID, syscall.SIGCONT)
+	w.frozen(st.KeeperPID)
 	short := func() context.Context {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		t.Cleanup(cancel)

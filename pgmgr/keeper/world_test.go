@@ -248,6 +248,27 @@ func signalPID(t *testing.T, pid int, sig syscall.Signal) {
 	}
 }
 
+// frozen waits until a SIGSTOP has reached every thread of a process.
+func (w *world) frozen(pid int) {
+	w.t.Helper()
+	w.eventually("the process stands still", func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			return fmt.Errorf("no threads of %d: %w", pid, err)
+		}
+		for _, path := range threads {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if _, state, _ := strings.Cut(string(b), ") "); !strings.HasPrefix(state, "T") {
+				return fmt.Errorf("%s: %.20s", path, b)
+			}
+		}
+		return nil
+	})
+}
+
 // refused checks the class and the sentence of an error.
 func refused(t *testing.T, err error, sentence string) {
 	t.Helper()
