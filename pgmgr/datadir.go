@@ -113,7 +113,8 @@ func looksLikeCluster(dir string) bool {
 }
 
 // mustBeDown refuses unless no process of the data directory is left: neither one
-// the keeper knows, nor one that somebody else started.
+// the keeper knows, nor one that somebody else started. Tools left over from a
+// killed agent are ended.
 func (m *Manager) mustBeDown(ctx context.Context, op string) error {
 	st, err := m.pm.Status(ctx)
 	if err != nil {
@@ -121,6 +122,9 @@ func (m *Manager) mustBeDown(ctx context.Context, op string) error {
 	}
 	if st.Alive {
 		return classed(ErrRefused, op, fmt.Errorf("the server runs (pid %d)", st.PID))
+	}
+	if err := m.endLeftovers(ctx); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
 	}
 	if pids := processesIn(m.config().DataDir); len(pids) > 0 {
 		return classed(ErrRefused, op, fmt.Errorf("processes that the keeper doesn't know run in the data directory: %v", pids))

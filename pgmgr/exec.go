@@ -132,6 +132,16 @@ func (m *Manager) lockWork(ctx context.Context) (*os.File, error) {
 	}
 }
 
+// endLeftovers makes sure that no tool of an earlier run still changes the data
+// directory.
+func (m *Manager) endLeftovers(ctx context.Context) error {
+	lock, err := m.lockWork(ctx)
+	if err != nil {
+		return err
+	}
+	return classed(ErrUnavailable, "release work lock", lock.Close())
+}
+
 // killLeftovers kills the tools that hold the lock file open and returns how many.
 // Only PostgreSQL's programs are: an agent holds the file for an instant as well.
 func killLeftovers(lock string) int {

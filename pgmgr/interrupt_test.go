@@ -92,8 +92,9 @@ func TestToolsLeftByAKilledAgentAreEnded(t *testing.T) {
 		return nil
 	})
 	b.must("clone", b.Clone(b.ctx(), a.upstream(), CloneOptions{}))
-	if err := left.Wait(); err == nil {
-		t.Error("the leftover base backup ran to its end")
+	var exit *exec.ExitError
+	if err := left.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("the leftover base backup ended with %v, want SIGKILL", err)
 	}
 	b.rejoin(a)
 }

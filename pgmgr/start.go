@@ -107,6 +107,9 @@ func (m *Manager) prepareStart(ctx context.Context, o StartOptions) (keeper.Star
 	const op = "start PostgreSQL"
 	none := keeper.StartRequest{}
 	cfg := m.config()
+	if err := m.endLeftovers(ctx); err != nil {
+		return none, fmt.Errorf("%s: %w", op, err)
+	}
 	if k, ok := m.marked(); ok {
 		return none, classed(ErrRefused, op, fmt.Errorf("the data directory was %s", k.describe()))
 	}
