@@ -25,7 +25,7 @@ func (a *App) journalGroup() *cobra.Command {
 		Long: "Read, check and replay the journal in which an agent on this machine keeps every fact and decision.\n" +
 			"The folder is given by --dir, or found in the configuration file. The agent may be running.",
 	})
-	a.Target(cmd)
+	a.fileOption(cmd)
 	cmd.AddCommand(a.journalShow(), a.journalVerify(), a.journalReplay())
 	return cmd
 }
@@ -46,7 +46,7 @@ func group(cmd *cobra.Command) *cobra.Command {
 func (a *App) folder(cmd *cobra.Command) func() (string, error) {
 	dir := ""
 	cmd.Flags().StringVar(&dir, "dir", "", "the journal's `FOLDER` (by default regent.journal.dir of the configuration)")
-	a.Target(cmd)
+	a.fileOption(cmd)
 	return func() (string, error) {
 		found := dir
 		if found == "" {

@@ -33,13 +33,19 @@ const (
 // Target adds the options -c, -d and -k to a command. The root has them as well, so they
 // may stand before or after the command's name.
 func (a *App) Target(cmd *cobra.Command) {
+	a.fileOption(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&a.target.file, "config-file", "c", a.target.file, "configuration file, usually the agent's own (variable "+fileVariable+")")
-	f.StringVarP(&a.target.dcs, "dcs-url", "d", a.target.dcs, "store to use instead of the file's, e.g. raft://host:port,host:port (variable "+dcsVariable+")")
+	f.StringVarP(&a.target.dcs, "dcs-url", "d", a.target.dcs, "`URL` of the store to use instead of the file's, e.g. raft://host:port,host:port (variable "+dcsVariable+")")
 	f.StringVar(&a.target.dcs, "dcs", a.target.dcs, "the same as --dcs-url")
 	f.BoolVarP(&a.target.insecure, "insecure", "k", a.target.insecure, "don't verify the certificates of the REST API")
 	// The error can only be that the flag, defined above, doesn't exist.
 	_ = f.MarkHidden("dcs")
+}
+
+// fileOption adds -c alone, for commands that ask no cluster.
+func (a *App) fileOption(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&a.target.file, "config-file", "c", a.target.file,
+		"configuration `FILE`, usually the agent's own (variable "+fileVariable+")")
 }
 
 // load reads the configuration: the file that was named, else the default one if it is
