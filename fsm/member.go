@@ -18,6 +18,9 @@ func (s *State) Member() events.Member {
 	}
 	if p.Running && p.Ready {
 		m.XLogLocation, m.Timeline = s.position(), p.Timeline
+		if p.InRecovery {
+			m.ReceiveLSN, m.ReplayLSN = p.Received, p.Replayed
+		}
 	}
 	if p.InRecovery && p.Streaming {
 		m.ReplicationState = "streaming"

@@ -66,6 +66,14 @@ func (e *effects) operate(a Action) {
 	e.Op = &Flight{ID: id, Kind: a.Kind(), Since: e.Now}
 }
 
+// abandon cancels the operation under way and looks at what it leaves.
+func (e *effects) abandon() {
+	e.drop(e.Op.ID)
+	e.order(Cancel{ID: e.Op.ID})
+	e.order(ObservePostgres{})
+	e.Op = nil
+}
+
 // drop forgets an action in flight, so that its outcome is stale.
 func (e *effects) drop(id events.ActionID) {
 	e.Flight = slices.DeleteFunc(slices.Clone(e.Flight), func(f Flight) bool { return f.ID == id })

@@ -234,6 +234,8 @@ func (e *env) run(d *datadriven.TestData) {
 		e.step(events.LeaseLost{Cause: events.LossCause(a["cause"]), Lease: lease})
 	case "advance":
 		e.advance(a)
+	case "failing-starts":
+		e.failingStarts(d, int(a.num("n")))
 	case "why":
 		e.why()
 	default:
@@ -332,6 +334,7 @@ func (e *env) replica(d *datadriven.TestData, a args) {
 	a = a.with(args{"self": "pg02", "rev": "10", "leader": "pg01/L-pg01", "members": "pg01:primary,pg02:replica,pg03:replica", "optime": "900", "lsn": "900"})
 	upstream, _, _ := strings.Cut(a["leader"], "/")
 	e.quietly(func() {
+		e.s = State{} // an empty journal
 		e.start(a)
 		e.step(events.KeeperFound{PID: 4242})
 		e.step(events.PostgresObserved{State: e.postgres(d, "standby", a.with(args{"upstream": upstream})), Began: e.now})
@@ -352,6 +355,7 @@ func (e *env) primary(d *datadriven.TestData, a args) {
 		a["leader"] = a["self"] + "/L-" + a["self"] + "@5"
 	}
 	e.quietly(func() {
+		e.s = State{} // an empty journal
 		e.start(a)
 		e.step(events.KeeperFound{PID: 4242, Armed: true, Deadline: e.now.Add(time.Second)})
 		e.step(events.PostgresObserved{State: e.postgres(d, "primary", a), Began: e.now})
@@ -452,6 +456,22 @@ func (e *env) advance(a args) {
 		e.settle()
 	}
 	e.now = end
+}
+
+// failingStarts lets PostgreSQL fail to start a number of times, a minute apart.
+func (e *env) failingStarts(d *datadriven.TestData, n int) {
+	down := e.postgres(d, "stopped", args{"standby_data": ""})
+	e.quietly(func() {
+		for range n {
+			e.finish("judge", events.Result{Divergence: &events.Divergence{Verdict: events.VerdictFollow}, Postgres: &down})
+			e.step(events.ActionFinished{
+				ID: e.last["start-standby"], Action: "start-standby", Class: events.Unavailable, Why: "exit status 1",
+				Result: events.Result{Postgres: &down},
+			})
+			e.advance(args{"61s": "", "renewing": ""})
+		}
+	})
+	e.why()
 }
 
 func (e *env) why() {

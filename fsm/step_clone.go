@@ -27,9 +27,7 @@ func cloningRules() []rule {
 				}
 			},
 			do: func(e *effects) {
-				e.drop(e.Op.ID)
-				e.order(Cancel{ID: e.Op.ID})
-				e.Op = nil
+				e.abandon()
 				e.Rejoin.Stage, e.Rejoin.NotBefore = "", 0
 			},
 			status: cloneFailedStatus,

@@ -9,9 +9,10 @@ import (
 )
 
 // The ladder's bounds: how often a rung is tried against one timeline of the
-// upstream before the next one.
+// upstream before the next one. A server that doesn't start may suffer from its
+// configuration, which a copy doesn't cure: two minutes of pauses come before it.
 const (
-	maxStarts  = 3
+	maxStarts  = 8
 	maxRewinds = 2
 	maxStalls  = 3
 )
@@ -21,6 +22,19 @@ const (
 // what was followed must stream, or the next rung is taken.
 func rejoiningRules() []rule {
 	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), {
+		id: "judge-void", when: func(s *State) (bool, string) {
+			if !s.doing(Judge{}) || s.leader().Name == s.Rejoin.Leader {
+				return false, "no judgement against a former leader is under way"
+			}
+			return true, string(s.Rejoin.Leader) + " doesn't lead any more; comparing with it is left off"
+		},
+		do: func(e *effects) {
+			// It may be dead, and its silence long; a race must not wait for that.
+			e.abandon()
+			e.Rejoin.Verdict = nil
+		},
+		status: rejoinStatus,
+	}, {
 		id: "busy", when: func(s *State) (bool, string) {
 			switch {
 			case s.Op != nil:
@@ -52,6 +66,12 @@ func rejoiningRules() []rule {
 			}
 			return true, "pausing after a failed attempt: " + s.Rejoin.Why
 		},
+		status: func(s *State) string {
+			if s.Rejoin.Starts > 0 {
+				return "failed to start postgres"
+			}
+			return "pausing after a failed attempt: " + s.Rejoin.Why
+		},
 	}, {
 		id: "up", trigger: ReplicaStarted,
 		when: func(s *State) (bool, string) {
@@ -76,7 +96,7 @@ func rejoiningRules() []rule {
 			if e.Rejoin.Stage != "start" {
 				e.Rejoin.Stalls++
 			}
-			e.Rejoin.Stage, e.Rejoin.Verdict = "", nil
+			e.Rejoin.Stage, e.Rejoin.Verdict, e.Rejoin.Starts = "", nil, 0
 		},
 		status: secondaryStatus,
 	}, {
@@ -123,7 +143,10 @@ func rejoiningRules() []rule {
 	}}
 	rules = append(rules, ladderRules()...)
 	return append(rules, rule{
-		id: "stuck", when: always("every way back is closed; see docs/operations for what to do: reinitialize this member"),
+		id: "stuck", when: func(s *State) (bool, string) {
+			_, text := s.needsClone()
+			return true, "no way back is left without an operator: " + text
+		},
 		status: func(*State) string { return "unable to rejoin without losing local data; reinitialize this member" },
 	})
 }
@@ -188,23 +211,28 @@ func ladderRules() []rule {
 			status: rejoinStatus,
 		},
 		{
-			id: "rewind", when: func(s *State) (bool, string) {
+			id: "await-checkpoint", when: func(s *State) (bool, string) {
 				m, _ := s.view().Member(s.leader().Name)
-				switch {
-				case !s.rewindable():
-					return false, "pg_rewind is not the way"
-				case m.CheckpointPending:
-					return true, "waiting for the first checkpoint of " + string(m.Name) + " on its new timeline"
-				default:
-					return true, "our history forked off: " + s.Rejoin.Verdict.Why
+				if !s.rewindable() || !m.CheckpointPending {
+					return false, "no rewind waits for a checkpoint"
 				}
+				return true, "waiting for the first checkpoint of " + string(m.Name) + " on its new timeline"
+			},
+			status: func(s *State) string {
+				return "Waiting for checkpoint on " + string(s.leader().Name) + " before rewind"
+			},
+		},
+		{
+			id: "rewind", when: func(s *State) (bool, string) {
+				if !s.rewindable() {
+					return false, "pg_rewind is not the way"
+				}
+				return true, "our history forked off: " + s.Rejoin.Verdict.Why
 			},
 			do: func(e *effects) {
-				if m, _ := e.view().Member(e.leader().Name); !m.CheckpointPending {
-					e.Rejoin.Stage = "rewind"
-					e.Rejoin.Rewinds++
-					e.operate(Rewind{Upstream: *e.upstream()})
-				}
+				e.Rejoin.Stage = "rewind"
+				e.Rejoin.Rewinds++
+				e.operate(Rewind{Upstream: *e.upstream()})
 			},
 			status: func(s *State) string { return "running pg_rewind from " + string(s.leader().Name) },
 		},
@@ -227,6 +255,8 @@ func (s *State) needsClone() (bool, string) {
 		text = "pg_rewind can't help: " + r.Verdict.Why
 	case s.verdict() == events.VerdictRewind && !s.rewindable():
 		text = "the histories have diverged, and pg_rewind failed or is not possible: " + orNone(r.Why)
+	case r.Clones > 0:
+		return false, "a copy has been made already, and another would not help: " + orNone(r.Why)
 	case r.Stalls > maxStalls:
 		text = fmt.Sprintf("followed %d times, and it never streamed", r.Stalls)
 	case r.Starts > maxStarts:

@@ -119,7 +119,8 @@ func (e *effects) keepMember() {
 	last := e.Publish.Member
 	compare := m
 	if e.Publish.Position {
-		compare.XLogLocation = last.XLogLocation // not before the next heartbeat
+		// Positions not before the next heartbeat.
+		compare.XLogLocation, compare.ReceiveLSN, compare.ReplayLSN = last.XLogLocation, last.ReceiveLSN, last.ReplayLSN
 	}
 	if e.Publish.Lease == e.Lease.ID && sameMember(compare, last) {
 		return
