@@ -70,8 +70,11 @@ type Member struct {
 	Regent string `json:"regent,omitempty"`
 	// HandOff is the lease to which the leader key may be moved (S15); empty if
 	// the member doesn't take part in hand-off.
-	HandOff          LeaseID  `json:"hand_off,omitempty"`
-	XLogLocation     LSN      `json:"xlog_location,omitempty"`
+	HandOff      LeaseID `json:"hand_off,omitempty"`
+	XLogLocation LSN     `json:"xlog_location,omitempty"`
+	// ReceiveLSN and ReplayLSN of a standby, for people; decisions use XLogLocation.
+	ReceiveLSN       LSN      `json:"receive_lsn,omitempty"`
+	ReplayLSN        LSN      `json:"replay_lsn,omitempty"`
 	ReplicationState string   `json:"replication_state,omitempty"`
 	Timeline         Timeline `json:"timeline,omitempty"`
 	// CheckpointPending: promoted, and the first checkpoint on the new timeline

@@ -235,7 +235,7 @@ func memberData(m events.Member) dcs.MemberData {
 	return dcs.MemberData{
 		ConnURL: m.ConnURL, APIURL: m.APIURL, State: m.State, Role: m.Role, Version: m.Version,
 		CheckpointPending: m.CheckpointPending, Tags: dcs.PublishedTags(m.Tags.Raw), PendingRestart: m.PendingRestart,
-		XLogLocation: m.XLogLocation, ReplicationState: m.ReplicationState, Timeline: m.Timeline, Pause: m.Pause,
+		XLogLocation: m.XLogLocation, ReceiveLSN: m.ReceiveLSN, ReplayLSN: m.ReplayLSN, ReplicationState: m.ReplicationState, Timeline: m.Timeline, Pause: m.Pause,
 		Regent: m.Regent, HandOff: m.HandOff,
 	}
 }
