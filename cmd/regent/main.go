@@ -13,13 +13,12 @@ import (
 var version = "dev"
 
 func main() {
-	os.Exit(run(context.Background(), filepath.Base(os.Args[0]), os.Args[1:]))
+	os.Exit(run(context.Background(), environment(), filepath.Base(os.Args[0]), os.Args[1:]))
 }
 
 // run carries out one call. Under the name patroni the program is the agent, under
 // patronictl the operator's tool with patronictl's name in its texts.
-func run(ctx context.Context, name string, args []string) int {
-	env := environment()
+func run(ctx context.Context, env ctl.Env, name string, args []string) int {
 	switch name {
 	case "patroni":
 		args = append([]string{"agent"}, args...)

@@ -82,7 +82,7 @@ func TestWhyNamesEveryRejectedAlternative(t *testing.T) {
 	text := a.Text()
 	want := []string{
 		"At 2026-11-23 03:23:00.000 pg01 was " + string(d.To), "since 2026-11-23 03:22:35.030",
-		"because  " + d.Reason.Text, "rule     " + d.Reason.Rule, "2026-11-23 03:22:55.000: heartbeat", "asked before, and rejected:",
+		"because  " + d.Reason.Text, "rule     " + d.Reason.Rule, "fact     #", "again    #", "2026-11-23 03:22:55.000: heartbeat", "asked before, and rejected:",
 	}
 	for _, r := range d.Reason.Rejected {
 		want = append(want, "  "+r.Rule+": "+r.Why)

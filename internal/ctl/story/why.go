@@ -15,6 +15,9 @@ type Answer struct {
 	Now bool
 	// Last is the decision in force; zero Seq: the journal begins later.
 	Last Chapter
+	// First is where that decision was first come to: the first chapter of the same rule
+	// in the same phase, without another between.
+	First Chapter
 	// Turns are the latest changes of phase before it, oldest first.
 	Turns []Chapter
 	// Hole: there is a gap after the last chapter, so that it may not have been the last.
@@ -35,8 +38,11 @@ func Ask(dir string, at time.Time) (Answer, error) {
 			continue // not the end: the clock may have been set back later
 		}
 		if c.Note != "" {
-			a.Hole = c.Note
+			a.Hole, a.First = c.Note, Chapter{}
 			continue
+		}
+		if a.First.Seq == 0 || !sameRule(a.Last, c) {
+			a.First = c
 		}
 		a.Last, a.Hole = c, ""
 		if c.Turned() {
@@ -47,7 +53,14 @@ func Ask(dir string, at time.Time) (Answer, error) {
 	return a, nil
 }
 
-// Text is the answer in words. self is the member's name, if the journal doesn't say.
+// sameRule: two chapters came to the same decision, though its numbers may differ.
+func sameRule(a, b Chapter) bool {
+	x, okX := a.derived()
+	y, okY := b.derived()
+	return okX && okY && x.Rule == y.Rule && x.To == y.To && x.Trigger == y.Trigger
+}
+
+// Text is the answer in words.
 func (a Answer) Text() string {
 	var b strings.Builder
 	c := a.Last
@@ -67,7 +80,10 @@ func (a Answer) Text() string {
 	field(&b, "because", d.Text)
 	field(&b, "rule", d.Rule)
 	field(&b, "edge", edgeText(d))
-	field(&b, "fact", fmt.Sprintf("#%d at %s: %s", c.Seq, c.Wall.Format(TimeLayout), factText(c)))
+	field(&b, "fact", factText(a.First))
+	if a.First.Seq != c.Seq {
+		field(&b, "again", factText(c))
+	}
 	field(&b, "status", d.Status)
 	field(&b, "ordered", strings.Join(d.Actions, ", "))
 	a.rejected(&b)
@@ -101,10 +117,11 @@ func (a Answer) heading(b *strings.Builder, d fsm.Derived, ok bool) {
 }
 
 func factText(c Chapter) string {
-	if c.Event == nil {
-		return c.Kind
+	text := c.Kind
+	if c.Event != nil {
+		text = Sentence(c.Event)
 	}
-	return oneLine(Sentence(c.Event))
+	return fmt.Sprintf("#%d at %s: %s", c.Seq, c.Wall.Format(TimeLayout), text)
 }
 
 func field(b *strings.Builder, name, text string) {
