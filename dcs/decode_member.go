@@ -30,6 +30,12 @@ func decodeMember(name events.NodeName, kv KV) events.Member {
 	if lsn, ok := doc.get("xlog_location").integer(); ok {
 		m.XLogLocation = toLSN(lsn)
 	}
+	if lsn, ok := doc.get("receive_lsn").integer(); ok {
+		m.ReceiveLSN = toLSN(lsn)
+	}
+	if lsn, ok := doc.get("replay_lsn").integer(); ok {
+		m.ReplayLSN = toLSN(lsn)
+	}
 	m.ReplicationState = doc.get("replication_state").str()
 	if tl, ok := doc.get("timeline").integer(); ok && tl > 0 && tl < 1<<32 {
 		m.Timeline = events.Timeline(tl)

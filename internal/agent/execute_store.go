@@ -190,12 +190,15 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 	case fsm.ClearInitialize:
 		return dcs.Txn{
 			Guards: []dcs.Guard{{Key: dcs.KeyInitialize, Version: act.Version}},
-			Writes: []dcs.Write{{Key: dcs.KeyInitialize, Delete: true}},
+			Writes: []dcs.Write{{Key: dcs.KeyInitialize, Delete: true}, {Key: dcs.KeyBootstrap, Delete: true}},
 		}, nil
 	case fsm.WriteInitialize:
 		return dcs.Txn{
 			Guards: []dcs.Guard{versionGuard(dcs.KeyInitialize, act.Version)},
-			Writes: []dcs.Write{dcs.Put(dcs.KeyInitialize, dcs.EncodeInitialize(act.SystemID))},
+			Writes: []dcs.Write{
+				dcs.Put(dcs.KeyInitialize, dcs.EncodeInitialize(act.SystemID)),
+				{Key: dcs.KeyBootstrap, Delete: true}, // the claim is fulfilled
+			},
 		}, nil
 	case fsm.WriteConfig:
 		return dcs.Txn{
