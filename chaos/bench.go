@@ -182,6 +182,10 @@ func (o BenchOptions) trials(ctx context.Context, a *Arena, l benchLine) (Line, 
 		line.add(millis(t.Verdict.Outage.Length()))
 		line.Lost += len(t.Verdict.Lost)
 		for _, v := range t.Verdict.Violations {
+			if v.Kind == judge.Blind {
+				line.Notes = append(line.Notes, fmt.Sprintf("run %d: the machine was too busy to vouch for it (%s)", i+1, v))
+				continue
+			}
 			line.Broken = append(line.Broken, v.String())
 		}
 		tell(o.Out, "%-52s run %d: outage %s, lost %d, whole after %s\n", l.name, i+1,
@@ -268,7 +272,9 @@ func (o BenchOptions) benchIdle(ctx context.Context) (lines []Line, err error) {
 	if !slices.ContainsFunc(kinds, func(k struct {
 		name, goal, unit, who string
 		limit                 float64
-	}) bool { return o.wanted(k.name) }) {
+	}) bool {
+		return o.wanted(k.name)
+	}) {
 		return nil, nil
 	}
 	c, err := sandbox.New(o.options("idle", 0))

@@ -57,6 +57,9 @@ func Soak(ctx context.Context, o SoakOptions) (err error) {
 	return a.Run(ctx, func(ctx context.Context) error { return o.strikes(ctx, a) })
 }
 
+// maxUncounted is how many trials may go uncounted because the machine was too busy to watch.
+const maxUncounted = 20
+
 // strikes makes the trials and the replays.
 func (o SoakOptions) strikes(ctx context.Context, a *Arena) error {
 	rng := rand.New(rand.NewPCG(o.Seed, 1))
@@ -72,12 +75,20 @@ func (o SoakOptions) strikes(ctx context.Context, a *Arena) error {
 		if err != nil {
 			return errors.Join(fmt.Errorf("%w: the cluster is not usable", ErrViolation), err)
 		}
-		sum.add(t)
 		tell(o.Out, "%4d  %s  %s\n", i, clock(time.Since(began)), describe(t))
 		for _, d := range t.Verdict.Doubts {
 			tell(o.Out, "      too close to tell: %s\n", d)
 		}
-		if !t.Verdict.OK() {
+		switch {
+		case t.Verdict.OK():
+			sum.add(t)
+		case t.Verdict.Inconclusive():
+			tell(o.Out, "      doesn't count: %s\n", t.Verdict)
+			i--
+			if sum.uncounted++; sum.uncounted > maxUncounted {
+				return fmt.Errorf("watch the cluster: this machine is too busy: %s", t.Verdict)
+			}
+		default:
 			return fmt.Errorf("%w:\n%s", ErrViolation, t.Verdict)
 		}
 	}
@@ -120,6 +131,7 @@ func describe(t Trial) string {
 type summary struct {
 	began     time.Time
 	kills     int
+	uncounted int
 	failovers int
 	lost      int
 	longest   time.Duration
@@ -139,9 +151,9 @@ func (s *summary) add(t Trial) {
 }
 
 func (s *summary) print(w io.Writer, a *Arena) {
-	tell(w, "%d strikes in %s, %d fail-overs; %d rows acknowledged, %d lost (all where a primary's node was killed); "+
+	tell(w, "%d strikes in %s (and %d that don't count), %d fail-overs; %d rows acknowledged, %d lost (all where a primary's node was killed); "+
 		"longest outage %s; never two primaries, each member looked at ≥ %.0f times a second\n",
-		s.kills, clock(time.Since(s.began)), s.failovers, a.Writer.Acked(), s.lost, s.longest.Round(time.Millisecond), s.slowest)
+		s.kills, clock(time.Since(s.began)), s.uncounted, s.failovers, a.Writer.Acked(), s.lost, s.longest.Round(time.Millisecond), s.slowest)
 }
 
 func clock(d time.Duration) string {

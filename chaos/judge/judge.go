@@ -88,6 +88,12 @@ type Verdict struct {
 // OK reports that no promise was broken.
 func (v Verdict) OK() bool { return len(v.Violations) == 0 }
 
+// Inconclusive reports that nothing was found, by a watcher who looked too seldom to vouch for
+// it: the trial doesn't count.
+func (v Verdict) Inconclusive() bool {
+	return !v.OK() && !slices.ContainsFunc(v.Violations, func(x Violation) bool { return x.Kind != Blind })
+}
+
 // Has reports whether there is a violation of that kind.
 func (v Verdict) Has(k Kind) bool {
 	return slices.ContainsFunc(v.Violations, func(x Violation) bool { return x.Kind == k })

@@ -17,6 +17,9 @@ func TestPlantedViolationsAreCaughtAndInnocenceIsNot(t *testing.T) {
 					t.Errorf("%q was acquitted; verdict:\n%s", k, v)
 				}
 			}
+			if want := slices.Equal(p.Want, []Kind{Blind}); v.Inconclusive() != want {
+				t.Errorf("inconclusive: %v, want %v", v.Inconclusive(), want)
+			}
 			for _, x := range v.Violations {
 				if !slices.Contains(p.Want, x.Kind) {
 					t.Errorf("wrongly convicted: %s", x)

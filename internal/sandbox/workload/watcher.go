@@ -15,9 +15,9 @@ import (
 type Target struct{ Name, DSN string }
 
 // Watcher asks every member what it is, over a connection it keeps. A member that is out
-// of recovery is also asked to commit a write: always when it matters, which is for some
-// seconds after another member was out of recovery or it came to be, and now and then
-// otherwise. The write is a transactional logical message: it needs a transaction id and a
+// of recovery is also asked to commit a write: a hundred times a second when it matters, which
+// is for some seconds after another member was out of recovery or it came to be, and now and
+// then otherwise. The write is a transactional logical message: it needs a transaction id and a
 // flushed commit record like every other write, and no table.
 //
 // It can't see a second primary that lives for less than Every; what it sees is exact to
@@ -36,12 +36,13 @@ type Watcher struct {
 
 const (
 	// Every is the time between two looks at a member, if an answer takes no longer.
-	Every = 5 * time.Millisecond
+	Every = 4 * time.Millisecond
 	// lookTimeout is when a member that answers nothing counts as down.
 	lookTimeout = time.Second
-	// matters is how long after a change of primaries every look is a write.
+	// matters is how long after a change of primaries it is written often.
 	matters = 5 * time.Second
-	// seldom is the time between two writes to a primary that is long alone.
+	// often and seldom are the times between two writes to a primary.
+	often  = 10 * time.Millisecond
 	seldom = 100 * time.Millisecond
 )
 
@@ -136,6 +137,9 @@ func (w *Watcher) worthWriting(node string, last time.Duration) bool {
 	now := time.Since(w.origin)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if now-last < often {
+		return false
+	}
 	if now-w.since[node] < matters || now-last >= seldom {
 		return true
 	}

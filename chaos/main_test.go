@@ -1,0 +1,9 @@
+package chaos
+
+import (
+	"testing"
+
+	"github.com/pgregent/regent/pgmgr/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m, "./cmd/regent", "./cmd/regent-keeper") }

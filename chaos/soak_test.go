@@ -1,0 +1,126 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgregent/regent/chaos/judge"
+	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/history"
+	"github.com/pgregent/regent/pgmgr/pgtest"
+)
+
+// options are those of a cluster in the test's folder.
+func options(t *testing.T) sandbox.Options {
+	t.Helper()
+	return sandbox.Options{
+		Dir: filepath.Join(pgtest.SocketDir(t), "c"),
+		Bin: filepath.Dir(pgtest.Binary(t, "regent")), PGBin: pgtest.BinDir(t),
+	}
+}
+
+// shortSoak is one strike of each kind and some more.
+const shortSoak = 7
+
+func TestShortSoakKeepsAllPromises(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute: real clusters are left out of -short")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	var out bytes.Buffer
+	seed := uint64(time.Now().UnixNano())
+	err := Soak(ctx, SoakOptions{Kills: shortSoak, Seed: seed, Cluster: options(t), Out: &out})
+	t.Logf("seed %d:\n%s", seed, out.String())
+	if err != nil {
+		t.Fatalf("%v\nrun it again with: make soak ARGS='--seed %d --kills %d'", err, seed, shortSoak)
+	}
+	for _, kind := range []string{"the agent", "the keeper", "the postmaster", "the node", "the raft leader's agent", "clean stop"} {
+		if !strings.Contains(out.String(), kind) {
+			t.Errorf("nobody struck %s", kind)
+		}
+	}
+	if n := strings.Count(out.String(), "recomputed and equal"); n != 3 {
+		t.Errorf("%d journals were replayed, want 3", n)
+	}
+}
+
+// freezeKeeper stops a primary's keeper with SIGSTOP, which nothing but a hardware watchdog
+// guards against, kills its agent, and thaws all of it after the lease.
+func freezeKeeper() Fault {
+	return Fault{Name: "freeze of the keeper and SIGKILL of the agent", MayLose: true,
+		Strike: func(ctx context.Context, a *Arena, primary *sandbox.Node, s *Strike) error {
+			s.hit(a, primary)
+			keeper, running := primary.KeeperPID()
+			if !running {
+				return errors.New("no keeper runs")
+			}
+			if err := unix.Kill(keeper, unix.SIGSTOP); err != nil {
+				return err
+			}
+			primary.PowerOff()
+			err := primary.KillAgent()
+			pause(ctx, a.Cluster.TTL()+2*time.Second)
+			return errors.Join(err, unix.Kill(keeper, unix.SIGCONT), primary.PowerOn())
+		}}
+}
+
+// A watcher that sees nothing wrong without fencing would see nothing wrong at all: with its
+// keeper frozen and its agent dead a primary goes on past its lease, so there are two, and the
+// whole chain of writer, watcher and judge has to say so. The cluster must heal afterwards.
+func TestTwoRealPrimariesAreSeenAndHealed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute: real clusters are left out of -short")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	o := options(t)
+	c, err := sandbox.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := c.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	a := NewArena(c)
+	var trial Trial
+	err = a.Run(ctx, func(ctx context.Context) error {
+		var err error
+		trial, err = a.Try(ctx, freezeKeeper())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(trial.Verdict.Overlaps) == 0 {
+		t.Fatalf("without keeper and agent %s must have been a second primary, and nobody saw it:\n%s\n%s",
+			trial.Strike.Primary, trial.Verdict, spansOf(a))
+	}
+	if trial.Verdict.Has(judge.NotWhole) {
+		t.Errorf("it did not heal:\n%s", trial.Verdict)
+	}
+	longest := slices.MaxFunc(trial.Verdict.Overlaps, func(x, y history.Overlap) int { return int(x.Length() - y.Length()) })
+	t.Logf("seen: %s", longest)
+}
+
+func spansOf(a *Arena) string {
+	var b strings.Builder
+	for _, s := range a.Watcher.Spans() {
+		fmt.Fprintln(&b, s)
+	}
+	return b.String()
+}
