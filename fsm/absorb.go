@@ -119,7 +119,7 @@ func absorbCluster(e *effects, ev events.ClusterObserved) {
 func (s *State) noteRead(sent events.Instant) {
 	if sent != 0 {
 		s.Store.Read = max(s.Store.Read, sent)
-		s.Store.DownSince, s.Store.Why = 0, ""
+		s.Store.DownSince, s.Store.Why, s.Store.RetryAt = 0, "", 0
 	}
 }
 

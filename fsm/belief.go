@@ -166,7 +166,11 @@ func mustHold(applies func(s *State) bool) []rule {
 				return true, "no renewal was confirmed for " + s.Now.Sub(s.Lease.Sent).Round(time.Millisecond).String()
 			},
 			do: func(e *effects) {
-				e.beginDemotion(DemoteWork{Why: "the store did not confirm the lease in time", Mode: "fast"})
+				mode := "fast"
+				if e.Now >= e.beliefEnd() {
+					mode = "immediate" // a freeze has eaten the budget (S24)
+				}
+				e.beginDemotion(DemoteWork{Why: "the store did not confirm the lease in time", Mode: mode})
 			},
 			status: func(*State) string {
 				return "demoted self because DCS is not accessible and I was a leader"

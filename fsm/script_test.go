@@ -47,8 +47,9 @@ type env struct {
 	now     events.Instant
 	out     strings.Builder
 	last    map[string]events.ActionID // latest action of each kind
-	held    map[string]bool            // kinds whose outcomes the script tells itself
-	fed     events.Event               // the latest event, for "again"
+	kinds   map[events.ActionID]string
+	held    map[string]bool // kinds whose outcomes the script tells itself
+	fed     events.Event    // the latest event, for "again"
 	said    string
 	quiet   bool
 	renews  bool // renewals succeed, and aren't worth a line
@@ -56,7 +57,7 @@ type env struct {
 }
 
 func newEnv(t *testing.T) *env {
-	return &env{t: t, m: New(), now: events.Instant(100 * time.Second), last: map[string]events.ActionID{}, held: map[string]bool{}}
+	return &env{t: t, m: New(), now: events.Instant(100 * time.Second), last: map[string]events.ActionID{}, kinds: map[events.ActionID]string{}, held: map[string]bool{}}
 }
 
 // args of one line.
@@ -141,7 +142,7 @@ func (e *env) fault(format string, a ...any) {
 func (e *env) report(d Decision) {
 	for _, o := range d.Actions {
 		if !Silent(o.Action) {
-			e.last[o.Action.Kind()] = o.ID
+			e.last[o.Action.Kind()], e.kinds[o.ID] = o.ID, o.Action.Kind()
 		}
 	}
 	if e.quiet {
@@ -180,6 +181,8 @@ func (e *env) describe(action Action) string {
 		return fmt.Sprintf("publish-member %s %s", a.Member.Role, a.Member.State)
 	case WriteStatus:
 		return fmt.Sprintf("write-status %d", a.Optime)
+	case Cancel:
+		return "cancel " + e.kinds[a.ID]
 	case StartPrimary:
 		return fence(a.Fence)
 	case Promote:
@@ -262,7 +265,11 @@ func (e *env) simple(d *datadriven.TestData, a args) {
 	name := func(k string) events.NodeName { return events.NodeName(a[k]) }
 	switch d.Cmd {
 	case "down":
-		e.step(events.PostgresDown{PID: e.s.Postgres.State.PID, Signal: int(a.num("signal")), Ours: a.has("ours"), Fenced: a.has("fenced")})
+		pid := e.s.Postgres.State.PID
+		if a.has("pid") {
+			pid = int(a.num("pid"))
+		}
+		e.step(events.PostgresDown{PID: pid, Signal: int(a.num("signal")), Ours: a.has("ours"), Fenced: a.has("fenced")})
 	case "up":
 		e.step(events.PostgresUp{PID: 4242})
 	case "fence-begun":
@@ -334,7 +341,7 @@ func (e *env) replica(d *datadriven.TestData, a args) {
 	a = a.with(args{"self": "pg02", "rev": "10", "leader": "pg01/L-pg01", "members": "pg01:primary,pg02:replica,pg03:replica", "optime": "900", "lsn": "900"})
 	upstream, _, _ := strings.Cut(a["leader"], "/")
 	e.quietly(func() {
-		e.s = State{} // an empty journal
+		e.s, e.held = State{}, map[string]bool{} // an empty journal
 		e.start(a)
 		e.step(events.KeeperFound{PID: 4242})
 		e.step(events.PostgresObserved{State: e.postgres(d, "standby", a.with(args{"upstream": upstream})), Began: e.now})
@@ -355,7 +362,7 @@ func (e *env) primary(d *datadriven.TestData, a args) {
 		a["leader"] = a["self"] + "/L-" + a["self"] + "@5"
 	}
 	e.quietly(func() {
-		e.s = State{} // an empty journal
+		e.s, e.held = State{}, map[string]bool{} // an empty journal
 		e.start(a)
 		e.step(events.KeeperFound{PID: 4242, Armed: true, Deadline: e.now.Add(time.Second)})
 		e.step(events.PostgresObserved{State: e.postgres(d, "primary", a), Began: e.now})
@@ -458,7 +465,7 @@ func (e *env) advance(a args) {
 	e.now = end
 }
 
-// failingStarts lets PostgreSQL fail to start a number of times, a minute apart.
+// failingStarts lets PostgreSQL fail to start a number of times, after the pauses between.
 func (e *env) failingStarts(d *datadriven.TestData, n int) {
 	down := e.postgres(d, "stopped", args{"standby_data": ""})
 	e.quietly(func() {
@@ -468,7 +475,8 @@ func (e *env) failingStarts(d *datadriven.TestData, n int) {
 				ID: e.last["start-standby"], Action: "start-standby", Class: events.Unavailable, Why: "exit status 1",
 				Result: events.Result{Postgres: &down},
 			})
-			e.advance(args{"61s": "", "renewing": ""})
+			e.now = max(e.now, e.s.Rejoin.NotBefore)
+			e.step(events.TimerFired{Name: "rejoin"})
 		}
 	})
 	e.why()

@@ -204,7 +204,10 @@ func leaderStatus(s *State) string {
 }
 
 func secondaryStatus(s *State) string {
-	if l := s.leader().Name; l != "" {
+	if s.Store.DownSince != 0 {
+		return "DCS is not accessible"
+	}
+	if l := s.leader().Name; l != "" && l != s.Self {
 		return fmt.Sprintf("no action. I am (%s), a secondary, and following a leader (%s)", s.Self, l)
 	}
 	return fmt.Sprintf("no action. I am (%s)", s.Self)

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pgregent/regent/events"
@@ -159,9 +160,12 @@ func giveUpRules() []rule {
 			},
 			do: func(e *effects) {
 				switch {
-				case e.busy() || e.Now < e.Demote.RetryAt:
+				case e.busy():
 				case !e.pg().Running:
 					e.afterStop(0)
+				case e.Now < e.Demote.RetryAt:
+				case e.Demote.Kills < 2:
+					e.operate(Stop{Mode: e.Demote.Mode, Patience: 5 * time.Second})
 				default:
 					e.operate(Stop{Mode: "kill"})
 				}
@@ -170,10 +174,16 @@ func giveUpRules() []rule {
 		},
 		{
 			id: "lease-over", when: func(s *State) (bool, string) {
-				if s.Demote.Stage == "done" || (s.holds() && s.Now < s.beliefEnd()) {
+				switch {
+				case s.Demote.Stage == "done":
+					return false, "the lease is given up"
+				case !s.holds():
+					return true, "the leader key is not ours any more"
+				case s.Now < s.beliefEnd():
 					return false, "the lease is still ours to give"
+				default:
+					return true, "the lease ended before it was given away"
 				}
-				return true, "the lease ended before it was given away"
 			},
 			do: func(e *effects) {
 				e.Demote.Stage = "done"
@@ -198,7 +208,7 @@ func giveUpRules() []rule {
 		},
 		{
 			id: "verifying", when: func(s *State) (bool, string) {
-				return s.Demote.Stage == "verify", "whether the key was moved is not known"
+				return s.Demote.Stage == "verify", "finding out whether the key was moved"
 			},
 			do: func(e *effects) {
 				switch {
@@ -322,19 +332,19 @@ func restartingRules() []rule {
 	return append(rules,
 		rule{
 			id: "primary-up", trigger: Restarted,
-			when:   func(s *State) (bool, string) { return up(s) && s.primaryUp(), "stage: " + s.Restart.Stage },
+			when:   func(s *State) (bool, string) { return up(s) && s.primaryUp(), "the restarted primary is up" },
 			do:     func(e *effects) { e.answerRestart(true, "restarted successfully") },
 			status: leaderStatus,
 		},
 		rule{
 			id: "standby-up", trigger: ReplicaFound,
-			when:   func(s *State) (bool, string) { return up(s) && s.standbyUp(), "stage: " + s.Restart.Stage },
+			when:   func(s *State) (bool, string) { return up(s) && s.standbyUp(), "the restarted standby is up" },
 			do:     func(e *effects) { e.answerRestart(true, "restarted successfully") },
 			status: secondaryStatus,
 		},
 		rule{
 			id: "start", when: func(s *State) (bool, string) {
-				return s.Restart.Stage == "start", "stage: " + s.Restart.Stage
+				return s.Restart.Stage == "start", "PostgreSQL is down, and is to be started again"
 			},
 			do: func(e *effects) {
 				e.Restart.Stage = "started"
@@ -348,7 +358,7 @@ func restartingRules() []rule {
 		},
 		rule{
 			id: "working", when: func(s *State) (bool, string) {
-				return s.unseen() || (s.pg().Running && s.Restart.Stage != "failed"), "a step is under way: " + fmt.Sprint(s.busy())
+				return s.unseen() || (s.pg().Running && s.Restart.Stage != "failed"), "a step of the restart is under way"
 			},
 			status: func(s *State) string {
 				if s.Restart.Primary {
@@ -392,7 +402,11 @@ func (e *effects) outcomeRequest(ev events.ActionFinished) {
 			continue
 		}
 		text := "requested"
-		if ev.Class != events.Done {
+		switch ev.Class {
+		case events.Done:
+		case events.Unknown:
+			text = strings.ToUpper(r.Kind[:1]) + r.Kind[1:] + " status unknown"
+		default:
 			text = "failed to write " + r.Kind + " key into DCS"
 		}
 		e.settle(r.ID, ev.Class == events.Done, text)

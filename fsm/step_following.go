@@ -80,9 +80,6 @@ func followingRules() []rule {
 				if s.unlocked() && s.Settings.Tags.NoFailover {
 					return "following a different leader because I am not allowed to promote"
 				}
-				if s.Store.DownSince != 0 {
-					return "DCS is not accessible"
-				}
 				return secondaryStatus(s)
 			},
 		},

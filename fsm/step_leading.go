@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pgregent/regent/events"
@@ -197,6 +198,7 @@ func refuseSwitchoverRule() rule {
 // the candidate to hand over to.
 func (s *State) judgeSwitchover() (ok bool, text string, to events.NodeName) {
 	f, word := s.view().Failover, s.requestWord()
+	kind := strings.TrimPrefix(word, "manual ")
 	able := s.candidates(s.pg().Standbys)
 	switch {
 	case !f.Pending():
@@ -208,16 +210,16 @@ func (s *State) judgeSwitchover() (ok bool, text string, to events.NodeName) {
 	case f.Leader != "" && f.Leader != s.Self:
 		return false, fmt.Sprintf("%s: leader name does not match: %s != %s", word, f.Leader, s.Self), ""
 	case f.Candidate == s.Self:
-		return false, word + ": I am already the leader, no need to " + word, ""
+		return false, word + ": I am already the leader, no need to " + kind, ""
 	case s.Settings.Pause && f.Candidate == "":
-		return false, word + " is possible only to a specific candidate in a paused state", ""
+		return false, strings.ToUpper(word[:1]) + word[1:] + " is possible only to a specific candidate in a paused state", ""
 	}
 	for _, n := range able {
 		if f.Candidate == "" || n == f.Candidate {
 			return true, fmt.Sprintf("%s: to %s, I am %s", word, n, s.Self), n
 		}
 	}
-	return false, word + ": no healthy members found, " + word + " is not possible", ""
+	return false, word + ": no healthy members found, " + kind + " is not possible", ""
 }
 
 // requestWord is Patroni's word for the request.

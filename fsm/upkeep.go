@@ -22,7 +22,7 @@ func upkeep(e *effects) {
 	}
 	e.keepLease()
 	e.refuseRestarts()
-	if e.Phase == Stopping {
+	if e.Phase == Stopping && e.Demote.Stage == "done" {
 		return
 	}
 	e.keepMember()
