@@ -54,17 +54,22 @@ func (a *App) failover() *cobra.Command {
 		Args: atMostOne,
 		RunE: a.on(func(ctx context.Context, s *session) error { return s.move(ctx, m) }),
 	}
+	f := cmd.Flags()
+	f.StringVar(&m.leader, "leader", "", "the current leader's `NAME`; Patroni had it up to 3.x, and its scripts still give it")
+	f.StringVar(&m.leader, "primary", "", "the same as --leader")
+	f.StringVar(&m.leader, "master", "", "the same as --leader")
 	moveFlags(cmd, &m)
 	a.Target(cmd)
+	// Defined above, so that no error is possible.
+	_ = f.MarkHidden("leader")
+	_ = f.MarkHidden("primary")
 	return cmd
 }
 
 func moveFlags(cmd *cobra.Command, m *move) {
 	cmd.Flags().StringVar(&m.candidate, "candidate", "", "the `NAME` of the member that shall lead")
 	cmd.Flags().BoolVar(&m.force, "force", false, "ask nothing")
-	if cmd.Flags().Lookup("master") != nil {
-		_ = cmd.Flags().MarkHidden("master") // defined by the caller
-	}
+	_ = cmd.Flags().MarkHidden("master") // defined by the caller
 }
 
 // move asks, requests, and shows the cluster before and after.
@@ -104,7 +109,7 @@ func (s *session) move(ctx context.Context, m move) error {
 
 // complete fills in what the options left open, and refuses what can't work.
 func (s *session) complete(ctx context.Context, c cluster, m *move) error {
-	if m.action == "switchover" {
+	if m.action == "switchover" || m.leader != "" {
 		if err := s.completeLeader(ctx, c, m); err != nil {
 			return err
 		}
