@@ -24,6 +24,7 @@ import (
 	"github.com/pgregent/regent/internal/agent"
 	"github.com/pgregent/regent/internal/api"
 	"github.com/pgregent/regent/internal/config"
+	"github.com/pgregent/regent/internal/ctl"
 	"github.com/pgregent/regent/internal/logging"
 	"github.com/pgregent/regent/internal/replay"
 	"github.com/pgregent/regent/pgmgr"
@@ -89,7 +90,7 @@ func (d *daemon) configure() error {
 	if err != nil {
 		return err
 	}
-	problems := config.Validate(local, builtIn())
+	problems := config.Validate(local, ctl.Support())
 	if err := config.Errors(problems); err != nil {
 		return err
 	}
@@ -102,9 +103,6 @@ func (d *daemon) configure() error {
 	d.warn(problems)
 	return nil
 }
-
-// builtIn says which stores this build has.
-func builtIn() config.Support { return config.Support{Stores: []string{"raft"}} }
 
 // assemble makes everything that can be made without waiting.
 func (d *daemon) assemble(ctx context.Context) error {
@@ -289,7 +287,7 @@ func (d *daemon) obey(ctx context.Context, a *agent.Agent, signals <-chan os.Sig
 func (d *daemon) reload(a *agent.Agent) {
 	local, err := config.Load(d.path, d.environ)
 	if err == nil {
-		problems := config.Validate(local, builtIn())
+		problems := config.Validate(local, ctl.Support())
 		d.warn(problems)
 		err = config.Errors(problems)
 	}
@@ -328,7 +326,7 @@ func (d *daemon) refuseDuplicate(ctx context.Context, peers *http.Client) error 
 		return nil // not reachable: that is our own former self
 	}
 	_ = resp.Body.Close()
-	return fmt.Errorf("Can't start; there is already a node named '%s' running (it answers at %s): "+
+	return fmt.Errorf("start the agent: Can't start; there is already a node named '%s' running (it answers at %s): "+
 		"give this member another name, or stop the other agent", d.local.Name, m.APIURL)
 }
 
