@@ -21,6 +21,9 @@ type fence struct {
 	stage    stage
 	// urgent: client backends outlived a stage, so nobody is given more time.
 	urgent bool
+	// clear: past D−B/4 nobody was left. No session can begin any more, so the
+	// watch that follows may take its time to read, on a starved machine.
+	clear bool
 }
 
 type stage int
@@ -34,8 +37,9 @@ const (
 // How a fence that has nothing left to kill watches the server finish its shutdown
 // checkpoint and its archiving, which may outlive D.
 const (
-	watchClose = 20 * time.Millisecond // until a second after D
-	watchWide  = time.Second
+	watchClose    = 20 * time.Millisecond // until a second after D
+	watchWide     = time.Second
+	watchPatience = time.Second
 )
 
 // settle is how long a process must be seen to count as a client backend: one that
@@ -117,9 +121,15 @@ func (g *guard) fenceStep(now events.Instant) {
 	g.beginFenceIfDue(now)
 	f, skip := g.fence, g.fence == nil || g.killing || g.phase != running
 	var due stage
-	var urgent bool
+	settling, patience := settle, scanPatience
 	if !skip {
-		due, urgent = f.stage, f.urgent
+		due, patience = f.stage, max(scanPatience, f.budget/16)
+		if f.urgent {
+			settling = 0
+		}
+		if f.clear {
+			patience = watchPatience
+		}
 		switch {
 		case due == askedFast && now.Before(f.quitAt()):
 			g.setTimer(f.quitAt())
@@ -136,11 +146,7 @@ func (g *guard) fenceStep(now events.Instant) {
 	if skip {
 		return // the killer ends what is ending, and it needs no timer
 	}
-	settling := settle
-	if urgent {
-		settling = 0
-	}
-	remain := g.clientsRemain(f.begun, settling, settling+max(scanPatience, f.budget/16))
+	remain := g.clientsRemain(f.begun, settling, settling+patience)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.fence != f || g.phase != running {
@@ -168,6 +174,7 @@ func (g *guard) fenceVerdict(f *fence, due stage, remain clients) {
 		}
 	}
 	now := mono.Now()
+	f.clear = due == watching
 	switch {
 	case due == askedFast:
 		f.stage = askedImmediate

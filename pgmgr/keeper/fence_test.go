@@ -253,7 +253,7 @@ func TestShutdownCheckpointOutlivesTheDeadline(t *testing.T) {
 	}
 	s.close()
 	signalPID(t, checkpointer, syscall.SIGSTOP)
-	last := grant(2, 1200*time.Millisecond, time.Second)
+	last := grant(2, 2200*time.Millisecond, 2*time.Second)
 	if err := w.k.Extend(w.ctx(), last); err != nil {
 		t.Fatal(err)
 	}
