@@ -151,9 +151,16 @@ func (s *summary) add(t Trial) {
 }
 
 func (s *summary) print(w io.Writer, a *Arena) {
-	tell(w, "%d strikes in %s (and %d that don't count), %d fail-overs; %d rows acknowledged, %d lost (all where a primary's node was killed); "+
-		"longest outage %s; never two primaries, each member looked at ≥ %.0f times a second\n",
-		s.kills, clock(time.Since(s.began)), s.uncounted, s.failovers, a.Writer.Acked(), s.lost, s.longest.Round(time.Millisecond), s.slowest)
+	tell(w, "%d strikes in %s, %d fail-overs", s.kills, clock(time.Since(s.began)), s.failovers)
+	if s.uncounted > 0 {
+		tell(w, ", %d more that don't count", s.uncounted)
+	}
+	tell(w, "\n%d rows acknowledged, %d lost", a.Writer.Acked(), s.lost)
+	if s.lost > 0 {
+		tell(w, ", all where a primary's whole node was killed")
+	}
+	tell(w, "; longest outage %s\nnever two primaries; each member was looked at ≥ %.0f times a second\n",
+		s.longest.Round(time.Millisecond), s.slowest)
 }
 
 func clock(d time.Duration) string {

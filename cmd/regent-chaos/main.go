@@ -64,7 +64,7 @@ func inBase(programs string, outputs map[string]string, body func(*sandbox.Base)
 	case err != nil:
 		return err
 	case base != nil:
-		return body(base)
+		return errors.Join(body(base), base.Leave())
 	case code != 0:
 		return exitError(code)
 	default:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -40,7 +41,8 @@ func demoCommand() *cobra.Command {
 			if base == nil {
 				os.Exit(code) // the second run has said all there is to say
 			}
-			return runDemo(cmd.Context(), base, demo.Options{Exit: exit, Keep: keep, Out: os.Stdout, Color: colourful(os.Stdout)})
+			err = runDemo(cmd.Context(), base, demo.Options{Exit: exit, Keep: keep, Out: os.Stdout, Color: colourful(os.Stdout)})
+			return errors.Join(err, base.Leave())
 		},
 	}
 	cmd.Flags().BoolVar(&exit, "exit", false, "end after the script")

@@ -40,6 +40,23 @@ type Base struct {
 	Dir string
 	// Bin holds copies of regent and regent-keeper, PGBin PostgreSQL's programs.
 	Bin, PGBin string
+
+	supervisor int // its pid
+}
+
+// Leave must be called when the program ends. It does nothing as long as there is a supervisor
+// to sweep; without one it removes the folder, unless it is to be kept.
+func (b *Base) Leave() error {
+	if os.Getppid() == b.supervisor {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(b.Dir, keepMark)); err == nil {
+		return nil
+	}
+	if err := os.RemoveAll(b.Dir); err != nil {
+		return fmt.Errorf("remove the sandbox's folder: %w", err)
+	}
+	return nil
 }
 
 // KeepFolder makes the supervisor leave the base in place.
@@ -60,14 +77,14 @@ const keepMark = "keep"
 // swept, with the second's exit code, with which the caller must end.
 //
 // When the supervisor itself is killed, the program is told by SIGTERM, and must Close its
-// clusters then as it does at every other end.
+// clusters and Leave then as it does at every other end.
 func Enter(o BaseOptions) (*Base, int, error) {
 	pgBin, err := FindPostgres()
 	if err != nil {
 		return nil, 1, err
 	}
 	if dir := os.Getenv(baseEnv); dir != "" {
-		return &Base{Dir: dir, Bin: filepath.Join(dir, "bin"), PGBin: pgBin}, 0, nil
+		return &Base{Dir: dir, Bin: filepath.Join(dir, "bin"), PGBin: pgBin, supervisor: os.Getppid()}, 0, nil
 	}
 	// The child's parent-death signal is bound to this thread.
 	runtime.LockOSThread()

@@ -2,11 +2,13 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgregent/regent/internal/sandbox/history"
 )
@@ -37,6 +39,11 @@ type Watcher struct {
 const (
 	// Every is the time between two looks at a member, if an answer takes no longer.
 	Every = 4 * time.Millisecond
+	// sparing is the time between two looks at a server that starts or stops. Each costs it a
+	// process, which it would rather spend on starting or stopping.
+	sparing = 8 * time.Millisecond
+	// cannotConnectNow is what such a server answers.
+	cannotConnectNow = "57P03"
 	// lookTimeout is when a member that answers nothing counts as down.
 	lookTimeout = time.Second
 	// matters is how long after a change of primaries it is written often.
@@ -68,16 +75,17 @@ func (w *Watcher) Run(ctx context.Context) error {
 // watch looks at one member, connecting again whenever the connection breaks.
 func (w *Watcher) watch(ctx context.Context, t Target) {
 	for conn := 1; ctx.Err() == nil; conn++ {
-		began := time.Now()
-		w.look(ctx, t, conn)
-		if ctx.Err() == nil {
-			pause(ctx, Every-time.Since(began))
+		began, every := time.Now(), Every
+		if busy := w.look(ctx, t, conn); busy {
+			every = sparing
 		}
+		pause(ctx, every-time.Since(began))
 	}
 }
 
-// look watches a member over one connection until it breaks.
-func (w *Watcher) look(ctx context.Context, t Target, number int) {
+// look watches a member over one connection until it breaks, or finds that there is none to be
+// had: busy says that the server lives and refuses everybody, as it starts or stops.
+func (w *Watcher) look(ctx context.Context, t Target, number int) (busy bool) {
 	sent := time.Since(w.origin)
 	limit, cancel := context.WithTimeout(ctx, lookTimeout)
 	conn, err := pgx.Connect(limit, t.DSN)
@@ -86,7 +94,8 @@ func (w *Watcher) look(ctx context.Context, t Target, number int) {
 		if ctx.Err() == nil {
 			w.see(history.Sighting{Node: t.Name, Role: history.Down, Sent: sent, Answered: time.Since(w.origin)})
 		}
-		return
+		refused, isServer := errors.AsType[*pgconn.PgError](err)
+		return isServer && refused.Code == cannotConnectNow
 	}
 	defer func() {
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 50*time.Millisecond)
@@ -97,10 +106,11 @@ func (w *Watcher) look(ctx context.Context, t Target, number int) {
 	for ctx.Err() == nil {
 		began := time.Now()
 		if !w.ask(ctx, conn, t.Name, number, &wrote) {
-			return
+			return false
 		}
 		pause(ctx, Every-time.Since(began))
 	}
+	return false
 }
 
 // ask looks once; false when the connection is of no more use.

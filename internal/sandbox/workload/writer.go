@@ -49,8 +49,9 @@ const (
 	insertTimeout = time.Second
 	// connectTimeout bounds one round over all members.
 	connectTimeout = 3 * time.Second
-	// retryPause is between two rounds without success.
-	retryPause = 5 * time.Millisecond
+	// retryPause is between two rounds without success. Each round costs every server a
+	// process, so a shorter pause would lengthen the outage it is to measure.
+	retryPause = 15 * time.Millisecond
 )
 
 // NewWriter returns a writer that has not begun.
