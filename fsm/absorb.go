@@ -58,6 +58,8 @@ func absorb(e *effects) {
 		e.Settings = ev.Settings
 	case events.ActionFinished:
 		absorbOutcome(e, ev)
+	default:
+		e.Defects++ // a kind that nobody has decided about; the report finds it
 	}
 	if e.Timer.At <= e.Now {
 		e.Timer = SetTimer{}

@@ -94,6 +94,8 @@ func (s *State) unsure() (bool, string) {
 	switch {
 	case l.Name != s.Self || s.holds():
 		return false, "the leader key doesn't name us, or is ours"
+	case s.adoptable():
+		return true, "the leader key names us; its lease is being confirmed, and the keeper's deadline stands"
 	case s.Store.DownSince != 0:
 		return false, "the store doesn't answer, so the leader key can't be confirmed as ours"
 	case s.Store.View.Revision < s.Store.Floor:
@@ -105,6 +107,12 @@ func (s *State) unsure() (bool, string) {
 	default:
 		return false, "the leader key's lease is gone"
 	}
+}
+
+// adoptable: a restarted agent has found the primary that its predecessor armed. Until
+// the keeper's deadline comes there is time to confirm the lease, answer or not (S10).
+func (s *State) adoptable() bool {
+	return s.Phase == Joining && s.claimed() && s.Keeper.Armed && s.Now < s.Keeper.Sent
 }
 
 // lookAgain reads the store if only that can end being unsure.

@@ -120,9 +120,9 @@ func (e *env) step(ev events.Event) {
 			e.fault("%s: %s", ev.Kind(), v)
 		}
 		e.s = s
-		e.visited = append(e.visited, s)
 		e.report(d)
 		if !d.Fired() {
+			e.visited = append(e.visited, s) // at rest, where events find it
 			return
 		}
 		ev = events.Reconsider{}

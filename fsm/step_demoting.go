@@ -173,6 +173,19 @@ func giveUpRules() []rule {
 			status: func(s *State) string { return "Demoting self (" + s.Demote.Mode + ")" },
 		},
 		{
+			id: "running-again", when: func(s *State) (bool, string) {
+				if s.Demote.Stage == "done" || !s.pg().Running || s.busy() {
+					return false, "PostgreSQL is down"
+				}
+				return true, "PostgreSQL was started by somebody else; it is stopped again before the key is given up"
+			},
+			do: func(e *effects) {
+				e.Demote.Stage, e.Demote.StageAt, e.Demote.Mode = "stop", e.Now, "fast"
+				e.operate(Stop{Mode: "fast", Patience: 5 * time.Second})
+			},
+			status: func(s *State) string { return "Demoting self (" + s.Demote.Mode + ")" },
+		},
+		{
 			id: "lease-over", when: func(s *State) (bool, string) {
 				switch {
 				case s.Demote.Stage == "done":
@@ -216,6 +229,7 @@ func giveUpRules() []rule {
 					e.refresh()
 				case e.leader().Name == e.Self:
 					e.Demote.Stage, e.Demote.StageAt = "release", e.Now
+					e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: e.Demote.End})
 				default:
 					e.Demote.Stage = "done"
 					e.lose(events.LossTaken)

@@ -226,6 +226,9 @@ func (s *State) deadlines() []SetTimer {
 	if s.holds() {
 		d = append(d, SetTimer{TimerBelief, s.fenceAt()})
 	}
+	if s.adoptable() {
+		d = append(d, SetTimer{"keeper", s.Keeper.Sent})
+	}
 	if s.Phase == Reviving {
 		d = append(d, SetTimer{TimerStartTimeout, s.Revive.Deadline})
 	}
