@@ -146,7 +146,7 @@ func (s *State) noteGone() {
 func absorbLease(e *effects) {
 	switch ev := e.entry.Event.(type) {
 	case events.LeaseAcquired:
-		if !e.landed(ev.ID) {
+		if !e.landed(ev.ID, AcquireLeader{}.Kind()) {
 			return
 		}
 		e.gain(ev.Revision)
@@ -155,7 +155,7 @@ func absorbLease(e *effects) {
 	case events.LeaseRenewed:
 		absorbRenewal(e, ev)
 	case events.RenewalFailed:
-		if e.landed(ev.ID) {
+		if e.landed(ev.ID, RenewLease{}.Kind()) {
 			e.Lease.Failures++
 		}
 	case events.LeaseLost:
@@ -186,7 +186,7 @@ func absorbLeaseGone(e *effects, gone events.LeaseID) {
 }
 
 func absorbRenewal(e *effects, ev events.LeaseRenewed) {
-	if !e.landed(ev.ID) {
+	if !e.landed(ev.ID, RenewLease{}.Kind()) {
 		return
 	}
 	if ev.Lease != e.Lease.ID {
@@ -256,8 +256,8 @@ func absorbRequest(e *effects) {
 
 // landed takes an action out of flight, and reports whether it was there: an
 // outcome that comes twice, or after its action was superseded, changes nothing.
-func (e *effects) landed(id events.ActionID) bool {
-	i := slices.IndexFunc(e.Flight, func(f Flight) bool { return f.ID == id })
+func (e *effects) landed(id events.ActionID, kind string) bool {
+	i := slices.IndexFunc(e.Flight, func(f Flight) bool { return f.ID == id && f.Kind == kind })
 	if i < 0 {
 		return false
 	}

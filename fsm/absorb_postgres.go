@@ -83,7 +83,7 @@ func (s *State) commanded(class events.Class) {
 
 // absorbOutcome takes in the end of an action.
 func absorbOutcome(e *effects, ev events.ActionFinished) {
-	if !e.landed(ev.ID) {
+	if !e.landed(ev.ID, ev.Action) {
 		return
 	}
 	if e.Op != nil && e.Op.ID == ev.ID {

@@ -130,7 +130,10 @@ func (s *State) renewEvery() time.Duration {
 // renewAt is when the next renewal is due.
 func (s *State) renewAt() events.Instant {
 	if s.Lease.ID == "" {
-		return 0
+		if !s.orphaned() || s.Lease.Tried == 0 {
+			return 0
+		}
+		return s.Lease.Tried.Add(events.Belief(s.Settings.TTL) / 16)
 	}
 	if s.Lease.Failures > 0 {
 		return s.Lease.Tried.Add(events.Belief(s.Lease.TTL) / 16)

@@ -61,16 +61,20 @@ func (e *effects) heartbeat() {
 // refresh reads the store, unless a read is under way or has just failed.
 func (e *effects) refresh() { e.once(RefreshView{}) }
 
+// orphaned: the leader key hangs on a lease of a former run, which is to be adopted
+// before a lease of our own is asked for (S10).
+func (s *State) orphaned() bool {
+	return s.Store.Known && s.Lease.ID == "" && s.claimed()
+}
+
 // keepLease gets a lease, adopts that of a former run, and renews it in time.
 func (e *effects) keepLease() {
-	l := e.leader()
-	adoptable := e.Store.Known && l.Name == e.Self && l.Lease != "" && l.Lease != e.Lease.ID && l.Lease != e.Lease.Void
 	switch {
 	case (e.Shutdown != "" || e.Phase == Stopping) && !e.holds():
 		// The lease is about to be revoked.
-	case adoptable && e.Lease.ID == "":
-		if !e.InFlight(RenewLease{}) {
-			e.renew(l.Lease, e.Settings.TTL)
+	case e.orphaned():
+		if !e.InFlight(RenewLease{}) && e.Now >= e.renewAt() {
+			e.renew(e.leader().Lease, e.Settings.TTL)
 		}
 	case e.Lease.ID == "":
 		if e.Store.Known && e.Now >= e.Lease.GrantAfter {
