@@ -41,10 +41,35 @@ func Violations(before, after State, d Decision) []string {
 	if d.Trigger == BeliefEnding && before.holds() && d.At.Before(before.fenceAt()) {
 		bad("demoted %s before the stop budget begins", before.fenceAt().Sub(d.At))
 	}
+	if bare(&after) && !d.Fired() {
+		bad("in phase %s a primary runs without a belief in the lease, and is not being stopped", after.Phase)
+	}
+	if after.Phase != Stopped && after.Settings.LoopWait > 0 && after.Timer.At <= after.Now {
+		bad("in phase %s no timer is armed: only luck would wake the machine", after.Phase)
+	}
 	if after.Op != nil && !after.inFlightID(*after.Op) {
 		bad("operation %s is noted, and not in flight", after.Op.Kind)
 	}
 	return out
+}
+
+// bare: PostgreSQL accepts writes without a lease behind it, and nothing is done about
+// it. What the agent has found at its start is judged once everything has been seen.
+func bare(s *State) bool {
+	if !s.primaryUp() || s.believes() || s.unseen() {
+		return false
+	}
+	switch s.Phase {
+	case Init, Stopped:
+		return false
+	case Joining:
+		waits, _ := s.unsure()
+		return !waits && !(s.unlocked() && s.Store.DownSince == 0) && s.pg().Data.SystemID == s.view().Initialize.SystemID
+	case Demoting, Stopping:
+		return s.Demote.Stage != "stop"
+	default:
+		return true
+	}
 }
 
 func (s *State) inFlightID(f Flight) bool {

@@ -16,7 +16,7 @@ func bootstrappingRules() []rule {
 		case "start", "roles", "record":
 			return true
 		default:
-			return false
+			return s.primaryUp() // who started it?
 		}
 	}
 	rules := append([]rule{shutdownRule()}, mustHold(writable)...)

@@ -174,8 +174,11 @@ func giveUpRules() []rule {
 		},
 		{
 			id: "running-again", when: func(s *State) (bool, string) {
-				if s.Demote.Stage == "done" || !s.pg().Running || s.busy() {
+				switch {
+				case !s.pg().Running || s.busy():
 					return false, "PostgreSQL is down"
+				case s.Demote.Stage == "done" && s.Phase != Stopping:
+					return false, "the lease is given up" // rejoining fences a rogue
 				}
 				return true, "PostgreSQL was started by somebody else; it is stopped again before the key is given up"
 			},

@@ -8,7 +8,8 @@ import (
 
 // joiningRules find this member's place: new cluster, new copy, or back to what it was.
 func joiningRules() []rule {
-	rules := []rule{shutdownRule(), foreignRule(), {
+	rules := append([]rule{shutdownRule(), foreignRule()}, joiningRunningRules()...)
+	rules = append(rules, rule{
 		id: "data-broken", when: func(s *State) (bool, string) {
 			d := s.pg().Data
 			if d.Content != events.DataBroken {
@@ -19,7 +20,7 @@ func joiningRules() []rule {
 		status: func(*State) string {
 			return "data dir for the cluster is not empty, but system ID is invalid; consider doing reinitialize"
 		},
-	}, {
+	}, rule{
 		id: "pause-after-failure", when: func(s *State) (bool, string) {
 			if s.Now >= s.Rejoin.NotBefore {
 				return false, "no attempt has just failed"
@@ -32,9 +33,8 @@ func joiningRules() []rule {
 			}
 			return "pausing after a failed attempt: " + s.Rejoin.Why
 		},
-	}}
+	})
 	rules = append(rules, joiningEmptyRules()...)
-	rules = append(rules, joiningRunningRules()...)
 	rules = append(rules, joiningStoppedRules()...)
 	return append(rules, rule{
 		id: "waiting", when: always("nothing to do with what is known so far"),
@@ -203,8 +203,8 @@ func joiningRunningRules() []rule {
 				switch {
 				case !s.primaryUp():
 					return false, "no primary runs here"
-				case !s.unlocked():
-					return false, "the leader key is taken"
+				case !s.unlocked() || s.Store.DownSince != 0:
+					return false, "the leader key is taken, or the store doesn't answer"
 				case s.Lease.ID == "":
 					return true, "a primary runs here and the leader key is free; waiting for a lease"
 				}
