@@ -96,6 +96,12 @@ func followWhy(d events.Divergence) string {
 // divergence is why the histories differ, empty if ours is a part of the upstream's.
 func (m *Manager) divergence(ctx context.Context, local localPosition, up upstreamPosition, upstream events.Upstream) (string, error) {
 	why := lineageConflict(m.config(), local, up)
+	if why == "" {
+		var err error
+		if why, err = m.namesake(ctx, local, up, upstream); err != nil {
+			return "", err
+		}
+	}
 	if why == "" && local.timeline < up.timeline {
 		fork, _ := up.lineage.forkOf(local.timeline)
 		beyond, err := m.reachesBeyond(ctx, local, fork)
@@ -315,7 +321,7 @@ func (m *Manager) upstreamCheckpoint(ctx context.Context, upstream events.Upstre
 // no history file can tell apart: the WAL around our last checkpoint must be the
 // same, byte for byte, at the upstream.
 func (m *Manager) twin(ctx context.Context, local localPosition, upstream events.Upstream) (string, error) {
-	cfg, c := m.config(), local.control
+	c := local.control
 	r, err := m.walRecordAt(ctx, c, c.CheckpointTL, c.CheckpointLSN)
 	if errors.Is(err, errNoRecord) {
 		return "our last checkpoint's WAL is gone, so nothing proves that it is the upstream's", nil
@@ -323,30 +329,66 @@ func (m *Manager) twin(ctx context.Context, local localPosition, upstream events
 	if err != nil {
 		return "", err
 	}
-	name, size := c.walFile(c.CheckpointTL, c.CheckpointLSN), events.LSN(max(c.WALSegmentSize, 1))
-	from := c.CheckpointLSN % size / events.LSN(max(c.WALBlockSize, 1)) * events.LSN(max(c.WALBlockSize, 1))
-	length := min(r.end-(c.CheckpointLSN-c.CheckpointLSN%size), size) - from
+	same, there, err := m.sameWAL(ctx, c, c.CheckpointTL, r, upstream)
+	switch {
+	case err != nil:
+		return "", err
+	case !there:
+		return fmt.Sprintf("both were primaries on timeline %d, and %s no longer has the WAL at %s to compare", local.timeline, upstream.Name, r.start), nil
+	case !same:
+		return fmt.Sprintf("both were primaries on timeline %d, and their WAL differs at %s", local.timeline, r.start), nil
+	}
+	return "", nil
+}
+
+// namesake decides whether our timeline is the upstream's, or another one of the same
+// number: a primary that dies before anybody has heard of its timeline leaves the
+// number to the next one, which may branch off at the very same place. The first
+// record of a timeline holds the time of its promotion, and tells. Empty when it is
+// the same, or when one of the two no longer has that record.
+func (m *Manager) namesake(ctx context.Context, local localPosition, up upstreamPosition, upstream events.Upstream) (string, error) {
+	ancestors := up.lineage.before(local.timeline)
+	if len(ancestors) == 0 {
+		return "", nil
+	}
+	birth := ancestors[len(ancestors)-1].LSN
+	r, err := m.walRecordAt(ctx, local.control, local.timeline, birth)
+	if errors.Is(err, errNoRecord) || err == nil && r.start-birth > events.LSN(walLongHeader) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	same, there, err := m.sameWAL(ctx, local.control, local.timeline, r, upstream)
+	if err != nil || same || !there {
+		return "", err
+	}
+	return fmt.Sprintf("timeline %d here is another one than %s's of that number: both began at %s, with different WAL",
+		local.timeline, upstream.Name, birth), nil
+}
+
+// sameWAL compares a record, with what is before it on its page, with the upstream's
+// WAL of that timeline. there is false when the upstream has no such segment.
+func (m *Manager) sameWAL(ctx context.Context, c ControlData, tl events.Timeline, r walRecord, upstream events.Upstream) (same, there bool, err error) {
+	cfg := m.config()
+	name, size := c.walFile(tl, r.start), events.LSN(max(c.WALSegmentSize, 1))
+	from := r.start % size / events.LSN(max(c.WALBlockSize, 1)) * events.LSN(max(c.WALBlockSize, 1))
+	length := min(r.end-(r.start-r.start%size), size) - from
 	ours := make([]byte, length)
 	if err := readAt(filepath.Join(cfg.DataDir, "pg_wal", name), ours, int64(from)); err != nil {
-		return "", err
+		return false, false, err
 	}
 	conn, err := cfg.upstreamSession(upstream, cfg.rewindCredentials(), false).connect(ctx)
 	if err != nil {
-		return "", fmt.Errorf("connect to %s: %w", upstream.Name, err)
+		return false, false, fmt.Errorf("connect to %s: %w", upstream.Name, err)
 	}
 	defer hangUp(conn)
 	theirs, err := row(ctx, conn, "SELECT pg_catalog.encode(pg_catalog.pg_read_binary_file('pg_wal/"+name+"', "+
 		strconv.Itoa(int(from))+", "+strconv.Itoa(int(length))+", true), 'hex')")
 	if err != nil {
-		return "", fmt.Errorf("read WAL of %s: %w", upstream.Name, err)
+		return false, false, fmt.Errorf("read WAL of %s: %w", upstream.Name, err)
 	}
-	if theirs[0] == "" {
-		return fmt.Sprintf("both were primaries on timeline %d, and %s no longer has %s to compare", local.timeline, upstream.Name, name), nil
-	}
-	if !strings.EqualFold(theirs[0], hex.EncodeToString(ours)) {
-		return fmt.Sprintf("both were primaries on timeline %d, and their WAL differs in %s", local.timeline, name), nil
-	}
-	return "", nil
+	return strings.EqualFold(theirs[0], hex.EncodeToString(ours)), theirs[0] != "", nil
 }
 
 // readAt fills b from a file, from an offset.

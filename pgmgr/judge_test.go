@@ -293,6 +293,47 @@ func TestSameTimelineNumberOfAnotherPromotionIsRewound(t *testing.T) {
 	b.rejoin(c)
 }
 
+// b takes over after a clean hand-over and dies before anybody has heard of its timeline
+// and before its first checkpoint. a takes over again, where it had stopped: its new
+// timeline has b's number and b's history, letter for letter.
+func TestTimelinesOfOneNumberThatBeganAtOnePlaceAreToldApart(t *testing.T) {
+	t.Parallel()
+	a := newNode(t, "a").startPrimary()
+	b := replicaOf(t, "b", a)
+	a.insert(100)
+	b.awaitReplayed(a)
+	a.stop()
+	end, _, err := a.ShutdownLSN(a.ctx())
+	a.must("find the end", err)
+	b.eventually("has the shutdown checkpoint", func() error {
+		if FlushedLSN(b.observe()) < end {
+			return errNoRecord
+		}
+		return nil
+	})
+	checkpointer, err := strconv.Atoi(b.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"))
+	b.must("find the checkpointer", err)
+	b.must("hold the checkpoint back", syscall.Kill(checkpointer, syscall.SIGSTOP))
+	first := b.promote()
+	b.insert(10)
+	b.kill()
+
+	a.startReplica(b)
+	if second := a.promote(); second != first {
+		t.Fatalf("a took timeline %d, b had %d: there is nothing to tell apart", second, first)
+	}
+	a.insert(1000)
+	a.checkpointed()
+	d := b.wantVerdict(a, events.VerdictRewind)
+	if d.LocalTimeline != d.UpstreamTimeline || d.LocalLSN >= a.observe().Position {
+		t.Errorf("divergence %+v: only the WAL's content was to tell", d)
+	}
+	b.wantClass("rewind", b.Rewind(b.ctx(), a.upstream()), ErrRefused)
+	b.must("clone", b.Clone(b.ctx(), a.upstream(), CloneOptions{Replace: true}))
+	b.rejoin(a)
+	b.wantVerdict(a, events.VerdictFollow)
+}
+
 func TestTwoPrimariesOnOneTimelineAreToldApartByTheirWAL(t *testing.T) {
 	t.Parallel()
 	a, b := newNode(t, "a"), newNode(t, "b") // copies of one cluster
