@@ -232,7 +232,7 @@ type ReviveWork struct {
 
 // RestartWork is an operator's restart.
 type RestartWork struct {
-	Stage   string `json:"stage,omitempty"` // stop, start
+	Stage   string `json:"stage,omitempty"` // stop, stop-failed, start, started
 	ID      string `json:"id,omitempty"`
 	Primary bool   `json:"primary,omitempty"`
 }

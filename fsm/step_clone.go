@@ -73,8 +73,7 @@ func cloneFailedStatus(s *State) string {
 // startingRules wait for a standby to come up.
 func startingRules() []rule {
 	return []rule{
-		shutdownRule(),
-		rogueRule(),
+		shutdownRule(), rogueRule(), adoptRule(),
 		{
 			id: "up", trigger: ReplicaStarted,
 			when: func(s *State) (bool, string) {
@@ -112,7 +111,7 @@ func rogueRule() rule {
 			switch {
 			case !s.primaryUp():
 				return false, "PostgreSQL is no primary"
-			case s.Postgres.Promoted && s.holds():
+			case s.Postgres.Promoted && s.believes():
 				return false, "this agent promoted it"
 			default:
 				return true, fmt.Sprintf("PostgreSQL left recovery on timeline %d behind the agent's back", s.pg().Timeline)

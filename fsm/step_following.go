@@ -13,7 +13,7 @@ const patience = 2 * time.Second
 
 // followingRules: a standby, doing well until an edge says otherwise.
 func followingRules() []rule {
-	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), postgresLostRule(), {
+	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), adoptRule(), postgresLostRule(), {
 		id: "handed-over", trigger: HandedOver,
 		when: func(s *State) (bool, string) {
 			if !s.believes() {

@@ -171,6 +171,32 @@ func deadClaim(s *State) (bool, string) {
 	return false, "the member that claimed it may still be at work"
 }
 
+// adoptRule: a primary runs, and the lease is ours. That is how an agent finds its
+// primary when it starts, or after an operation whose outcome it did not learn.
+func adoptRule() rule {
+	return rule{
+		id: "adopt-primary", trigger: PrimaryAdopted,
+		when: func(s *State) (bool, string) {
+			switch {
+			case !s.primaryUp() || s.unseen():
+				return false, "no primary runs here"
+			case !s.believes():
+				return false, "the leader key is not confirmed as ours"
+			case s.Phase != Joining && !s.Postgres.Promoted:
+				return false, "this agent did not promote it"
+			default:
+				return true, "the running primary and the confirmed leader key are ours"
+			}
+		},
+		do: func(e *effects) {
+			e.Postgres.Promoted, e.Keeper.Armed = true, true
+			e.Race, e.Rejoin, e.Revive = RaceWork{}, RejoinWork{}, ReviveWork{}
+			e.extendFence()
+		},
+		status: leaderStatus,
+	}
+}
+
 // joiningRunningRules: PostgreSQL runs already (an agent was restarted).
 func joiningRunningRules() []rule {
 	return []rule{
@@ -179,25 +205,7 @@ func joiningRunningRules() []rule {
 			do: func(e *effects) { e.lookAgain() },
 		},
 		resumeRule(),
-		{
-			id: "adopt-primary", trigger: PrimaryAdopted,
-			when: func(s *State) (bool, string) {
-				switch {
-				case !s.primaryUp():
-					return false, "no primary runs here"
-				case !s.believes():
-					return false, "the leader key is not confirmed as ours"
-				default:
-					return true, "the running primary and the confirmed leader key are ours"
-				}
-			},
-			do: func(e *effects) {
-				e.Postgres.Promoted, e.Keeper.Armed = true, true
-				e.Revive = ReviveWork{}
-				e.extendFence()
-			},
-			status: leaderStatus,
-		},
+		adoptRule(),
 		{
 			id: "acquire-for-running-primary", when: func(s *State) (bool, string) {
 				switch {

@@ -311,11 +311,8 @@ func (e *effects) outcomeStartPrimary(ev events.ActionFinished) {
 	if ev.Action != (StartPrimary{}).Kind() || ev.Class == events.Done {
 		return
 	}
-	switch e.Phase {
-	case Reviving:
+	if e.Phase == Reviving {
 		e.Revive.Why = ev.Why
 		e.Revive.RetryAt = e.Now.Add(e.backoff(e.Revive.Tries))
-	case Restarting:
-		e.Restart.Stage = "failed"
 	}
 }

@@ -21,7 +21,7 @@ const (
 // to the holder's history: judge by ancestry (S23), then follow, rewind, or clone;
 // what was followed must stream, or the next rung is taken.
 func rejoiningRules() []rule {
-	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), {
+	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), adoptRule(), {
 		id: "judge-void", when: func(s *State) (bool, string) {
 			if !s.doing(Judge{}) || s.leader().Name == s.Rejoin.Leader {
 				return false, "no judgement against a former leader is under way"
@@ -162,6 +162,20 @@ func (s *State) verdict() events.Verdict {
 // ladderRules are the rungs.
 func ladderRules() []rule {
 	return []rule{
+		{
+			id: "stop-to-clone", when: func(s *State) (bool, string) {
+				need, text := s.needsClone()
+				ok, _ := s.cloneable()
+				if !need || !ok || !s.pg().Running {
+					return false, "no copy is due beside a running PostgreSQL"
+				}
+				return true, "PostgreSQL runs, and a copy is to replace its data: " + text
+			},
+			do: func(e *effects) {
+				e.operate(Stop{Mode: "fast", Patience: 5 * time.Second})
+			},
+			status: rejoinStatus,
+		},
 		{
 			id: "clone", trigger: CloneNeeded,
 			when: func(s *State) (bool, string) {

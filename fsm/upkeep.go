@@ -236,6 +236,9 @@ func (s *State) deadlines() []SetTimer {
 	if s.Phase == Reviving {
 		d = append(d, SetTimer{TimerStartTimeout, s.Revive.Deadline})
 	}
+	if s.Phase == Restarting && s.Restart.Primary {
+		d = append(d, SetTimer{TimerStartTimeout, s.Since.Add(s.Settings.PrimaryStartTimeout)})
+	}
 	if s.Phase == Following && s.otherLeads() {
 		d = append(d, SetTimer{"streaming", s.patienceEnd()})
 	}

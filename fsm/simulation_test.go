@@ -1,0 +1,137 @@
+package fsm
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pgregent/regent/dcs/mem"
+	"github.com/pgregent/regent/events"
+)
+
+// Worlds that are given trouble, and then peace: at no time do two members accept
+// writes, and peace brings a primary that all others follow, within a minute. A failing
+// seed prints its story; run it alone with -run 'TestTheClusterSurvives/SEED$'.
+func TestTheClusterSurvives(t *testing.T) {
+	seeds := 60
+	if testing.Short() {
+		seeds = 10
+	}
+	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() != f.DefValue {
+		if _, err := fmt.Sscan(f.Value.String(), &seeds); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			a := args{}
+			if seed%5 == 4 {
+				a["start_timeout"] = "0s"
+			}
+			w := newWorld(t, uint64(seed), 1+seed%4, a)
+			if !w.run(30*time.Second, w.healthy) {
+				w.fail("no healthy cluster within 30 s of the start")
+			}
+			for range 6 + w.pick(6) {
+				w.trouble()
+				w.run(w.between(0, 3*time.Second), nil)
+			}
+			w.peace()
+			if !w.run(time.Minute, w.healthy) {
+				w.fail("no healthy cluster within a minute of peace")
+			}
+			since := w.now
+			if w.run(5*time.Second, nil); !w.healthy() || w.now.Sub(since) != 5*time.Second {
+				w.fail("the cluster did not stay healthy")
+			}
+		})
+	}
+}
+
+// trouble is one thing going wrong, or an operator's wish.
+func (w *world) trouble() {
+	n := w.nodes[w.pick(len(w.nodes))]
+	if p := w.primary(); p != nil && w.pick(2) == 0 {
+		n = p
+	}
+	for w.pick(3) == 0 {
+		w.storeTrouble(n)
+	}
+	switch w.pick(9) {
+	case 0:
+		n.kill()
+		w.after(w.between(0, 4*time.Second), n.start)
+	case 1:
+		w.note("%s PostgreSQL killed", n.name)
+		n.pg.die(false, false)
+	case 2:
+		w.note("%s node killed", n.name)
+		n.kill()
+		n.pg.die(false, false)
+		w.after(w.between(0, 6*time.Second), n.start)
+	case 3:
+		w.note("%s cut off from the store", n.name)
+		w.setOffline(n, true)
+		w.after(w.between(0, 5*time.Second), func() { w.setOffline(n, false) })
+	case 4:
+		o := w.nodes[w.pick(len(w.nodes))]
+		key := [2]int{min(n.index, o.index), max(n.index, o.index)}
+		w.note("%s and %s can't talk", n.name, o.name)
+		w.cut[key] = true
+		w.after(w.between(0, 5*time.Second), func() { delete(w.cut, key) })
+	case 5:
+		if n.up && !n.frozen {
+			w.note("%s asked to end", n.name)
+			n.take(events.ShutdownRequested{By: "SIGTERM"})
+		}
+	case 6:
+		n.freeze(w.between(200*time.Millisecond, 4*time.Second))
+	case 7:
+		if n.up && !n.frozen {
+			w.note("%s switchover asked for", n.name)
+			n.take(events.SwitchoverRequested{ID: "s", From: n.name, To: w.someone()})
+		}
+	case 8:
+		if n.up && !n.frozen {
+			w.note("%s restart asked for", n.name)
+			n.take(events.RestartRequested{ID: "r"})
+		}
+	}
+}
+
+func (w *world) storeTrouble(n *node) {
+	kinds := []mem.Kind{mem.Refuse, mem.Lose, mem.LoseReply, mem.Delay}
+	ops := []mem.Op{"", mem.OpView, mem.OpCommit, mem.OpGrant, mem.OpRenew, mem.OpRevoke}
+	f := mem.Fault{Client: string(n.name), Op: ops[w.pick(len(ops))], Kind: kinds[w.pick(len(kinds))], Times: 1 + w.pick(4)}
+	if f.Kind == mem.Refuse && f.Op != mem.OpCommit {
+		f.Kind = mem.Lose // a lease that is there is never refused
+	}
+	w.note("%s store fault %+v", n.name, f)
+	w.store.Inject(f)
+	w.after(w.between(0, 800*time.Millisecond), func() { w.store.Deliver() })
+}
+
+func (w *world) setOffline(n *node, off bool) {
+	n.offline = off
+	w.store.Cut(string(n.name), off)
+}
+
+func (w *world) someone() events.NodeName {
+	if i := w.pick(len(w.nodes) + 1); i < len(w.nodes) {
+		return w.nodes[i].name
+	}
+	return ""
+}
+
+// peace ends all faults. What is under way goes on.
+func (w *world) peace() {
+	w.note("peace")
+	w.calm = true
+	w.store.ClearFaults()
+	w.store.Deliver()
+	clear(w.cut)
+	for _, n := range w.nodes {
+		w.setOffline(n, false)
+	}
+}
