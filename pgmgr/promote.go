@@ -44,12 +44,7 @@ func (m *Manager) Promote(ctx context.Context, grant keeper.Grant) (events.Timel
 		if err != nil {
 			return err
 		}
-		if recovering {
-			err = m.pm.Promote(ctx, grant)
-		} else {
-			err = m.pm.Extend(ctx, grant)
-		}
-		if err != nil {
+		if err := m.askPromotion(ctx, grant, recovering); err != nil {
 			return fromKeeper("ask the keeper", err)
 		}
 		tl, err = awaitPromotion(ctx, conn)
@@ -59,6 +54,19 @@ func (m *Manager) Promote(ctx context.Context, grant keeper.Grant) (events.Timel
 		return nil
 	})
 	return tl, err
+}
+
+// askPromotion has the keeper arm the server and, unless recovery is over or ending
+// already, tell it to promote. PostgreSQL removes the signal file a little before it
+// says that it has left recovery; in between it only needs the grant.
+func (m *Manager) askPromotion(ctx context.Context, grant keeper.Grant, recovering bool) error {
+	if recovering && m.isStandbyDir() {
+		err := m.pm.Promote(ctx, grant)
+		if !errors.Is(err, keeper.ErrRefused) || m.isStandbyDir() {
+			return err
+		}
+	}
+	return m.pm.Extend(ctx, grant)
 }
 
 // disarmTrap makes sure that the retry interval in force is short, and says whether

@@ -9,13 +9,12 @@ import (
 	"github.com/pgregent/regent/dcs/mem"
 	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/fsm"
+	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
 func needsPostgres(t *testing.T) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs PostgreSQL; run without -short")
-	}
+	pgtest.BinDir(t)
 }
 
 // three starts a cluster of three and waits until all stream.

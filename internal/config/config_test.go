@@ -180,7 +180,7 @@ postgresql: {data_dir: %s, bin_dir: %s}
 	text := check(HostOptions{})
 	for _, want := range []string{
 		"restapi.listen " + taken.Addr().String() + " can't be listened on",
-		"cert.pem can't be opened: no such file or directory",
+		"can't be opened: no such file or directory",
 		"lacks pg_rewind: not found in it",
 		"holds files but doesn't look like a data directory: no PG_VERSION",
 	} {

@@ -45,9 +45,18 @@ func Need(t testing.TB, reason string) {
 	t.Skip(reason)
 }
 
+// long skips a test that needs real processes when only the short ones are wanted.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs real processes; run without -short")
+	}
+}
+
 // Binary returns the path of a command that Main was asked to build.
 func Binary(t testing.TB, name string) string {
 	t.Helper()
+	long(t)
 	path := filepath.Join(root(t), "bin", name)
 	if _, err := os.Stat(path); err != nil {
 		t.Fatalf("%s was not built: name ./cmd/%s in pgtest.Main", name, name)
@@ -59,6 +68,7 @@ func Binary(t testing.TB, name string) string {
 // postgres are in no user's PATH on Debian.
 func BinDir(t testing.TB) string {
 	t.Helper()
+	long(t)
 	dir, err := findBinDir()
 	if err != nil {
 		Need(t, err.Error())
@@ -120,6 +130,7 @@ func executable(path string) bool { return unix.Access(path, unix.X_OK) == nil }
 // ends, every process in it is killed and it is removed.
 func DataDir(t testing.TB) string {
 	t.Helper()
+	long(t)
 	template := dataTemplate(t)
 	dir := EmptyDataDir(t)
 	if out, err := run("cp", "-a", template+"/.", dir); err != nil {
@@ -132,6 +143,7 @@ func DataDir(t testing.TB) string {
 // (initdb, base backup), with DataDir's clean-up.
 func EmptyDataDir(t testing.TB) string {
 	t.Helper()
+	long(t)
 	dir := filepath.Join(t.TempDir(), "data")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatalf("make data directory: %v", err)
@@ -228,6 +240,7 @@ func FreePort(t testing.TB) int {
 // root is the run's folder.
 func root(t testing.TB) string {
 	t.Helper()
+	long(t)
 	dir := os.Getenv(rootEnv)
 	if dir == "" {
 		t.Fatal("this package's TestMain must call pgtest.Main")

@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,8 +25,9 @@ const rootEnv = "REGENT_TEST_DIR"
 // packages relative to the module's root ("./cmd/regent-keeper"); tests find the
 // results with Binary. It never returns.
 func Main(m *testing.M, build ...string) {
-	if os.Getenv(rootEnv) != "" {
-		os.Exit(m.Run())
+	flag.Parse()
+	if os.Getenv(rootEnv) != "" || testing.Short() {
+		os.Exit(m.Run()) // with -short nothing below is needed: see long
 	}
 	code, err := supervise(build)
 	if err != nil {

@@ -12,10 +12,11 @@ import (
 func TestMain(m *testing.M) { Main(m) }
 
 func TestRunsAsAUserPostgreSQLAccepts(t *testing.T) {
+	dir := root(t)
 	if os.Getuid() == 0 {
 		t.Fatal("the tests run as root")
 	}
-	if home := os.Getenv("HOME"); !strings.HasPrefix(home, root(t)) {
+	if home := os.Getenv("HOME"); !strings.HasPrefix(home, dir) {
 		t.Errorf("HOME is %s, not a folder of this run", home)
 	}
 }
