@@ -151,21 +151,28 @@ func (o BenchOptions) benchSection(ctx context.Context, folder string, s section
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	defer func() {
+		if slices.ContainsFunc(lines, func(l Line) bool { return len(l.Broken) > 0 }) {
+			c.KeepFolder()
+			tell(o.Out, "The cluster's folder is kept: %s\n", c.Dir())
+		}
+		err = errors.Join(err, c.Close())
+	}()
 	a := NewArena(c)
 	if err := c.PowerOn(); err != nil {
 		return nil, err
 	}
-	return lines, a.Run(ctx, func(ctx context.Context) error {
+	err = a.Run(ctx, func(ctx context.Context) error {
 		for _, l := range s.lines {
 			line, err := o.trials(ctx, a, l)
 			lines = append(lines, line)
-			if err != nil {
+			if err != nil || len(line.Broken) > 0 {
 				return err
 			}
 		}
 		return nil
 	})
+	return lines, err
 }
 
 func (o BenchOptions) trials(ctx context.Context, a *Arena, l benchLine) (Line, error) {
@@ -192,6 +199,9 @@ func (o BenchOptions) trials(ctx context.Context, a *Arena, l benchLine) (Line, 
 			t.Verdict.Outage.Length().Round(time.Millisecond), len(t.Verdict.Lost), t.Whole.Round(100*time.Millisecond))
 		if !t.Verdict.OK() {
 			tell(o.Out, "%s\n", t.Verdict)
+		}
+		if len(line.Broken) > 0 {
+			break
 		}
 	}
 	line.Notes = append(line.Notes, fmt.Sprintf("at most %d KB of WAL since the last checkpoint's redo", replay/1024))

@@ -180,6 +180,26 @@ func switchover() Fault {
 	}}
 }
 
+// killNewPrimary hands the leadership over and cuts the power of whoever got it, before anybody
+// else need have heard of its timeline.
+func killNewPrimary(down func(a *Arena) time.Duration) Fault {
+	return Fault{Name: "SIGKILL of the node right after a switchover", Strike: func(ctx context.Context, a *Arena, primary *sandbox.Node, s *Strike) error {
+		limit, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		n := other(a, primary)
+		if _, err := primary.Switchover(limit, primary.Name(), n.Name()); err != nil {
+			return err
+		}
+		s.hit(a, n)
+		s.Primary, s.Down, s.MayLose = n.Name(), down(a), true
+		s.Watch += s.Down
+		if err := n.KillNode(); err != nil {
+			return err
+		}
+		return powerOnAfter(ctx, n, s.Down)
+	}}
+}
+
 func other(a *Arena, n *sandbox.Node) *sandbox.Node {
 	for _, o := range a.Cluster.Nodes() {
 		if o != n {

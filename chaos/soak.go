@@ -112,6 +112,7 @@ func soakFaults(rng *rand.Rand) []Fault {
 		killPostmaster(atRandom(rng)),
 		killNode(atRandom(rng), briefly),
 		killAgent("SIGKILL of the raft leader's agent", atRaftLeader),
+		killNewPrimary(briefly),
 		stopAgent(atRandom(rng), briefly),
 	}
 	rng.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })

@@ -44,7 +44,7 @@ func TestShortSoakKeepsAllPromises(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\nrun it again with: make soak ARGS='--seed %d --kills %d'", err, seed, shortSoak)
 	}
-	for _, kind := range []string{"the agent", "the keeper", "the postmaster", "the node", "the raft leader's agent", "clean stop"} {
+	for _, kind := range []string{"the agent", "the keeper", "the postmaster", "the node", "the raft leader's agent", "after a switchover", "clean stop"} {
 		if !strings.Contains(out.String(), kind) {
 			t.Errorf("nobody struck %s", kind)
 		}

@@ -69,15 +69,12 @@ func (f *benchFlags) bench(ctx context.Context, b *sandbox.Base) error {
 	if err != nil {
 		return err
 	}
-	if err := f.write(b, r); err != nil {
-		return err
-	}
 	for _, l := range lines {
 		if len(l.Broken) > 0 {
 			return fmt.Errorf("%w: %s: %s", chaos.ErrViolation, l.Name, strings.Join(l.Broken, "; "))
 		}
 	}
-	return nil
+	return f.write(b, r)
 }
 
 func (f *benchFlags) write(b *sandbox.Base, r chaos.Report) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgregent/regent/chaos"
 	"github.com/pgregent/regent/internal/sandbox"
 )
 
@@ -64,7 +65,11 @@ func inBase(programs string, outputs map[string]string, body func(*sandbox.Base)
 	case err != nil:
 		return err
 	case base != nil:
-		return errors.Join(body(base), base.Leave())
+		err := body(base)
+		if errors.Is(err, chaos.ErrViolation) {
+			err = errors.Join(err, base.KeepFolder())
+		}
+		return errors.Join(err, base.Leave())
 	case code != 0:
 		return exitError(code)
 	default:

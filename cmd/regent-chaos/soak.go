@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -38,11 +37,7 @@ func soakCommand() *cobra.Command {
 				if o.Seed == 0 {
 					o.Seed = rand.Uint64()
 				}
-				err := chaos.Soak(cmd.Context(), o)
-				if errors.Is(err, chaos.ErrViolation) {
-					err = errors.Join(err, b.KeepFolder())
-				}
-				return err
+				return chaos.Soak(cmd.Context(), o)
 			})
 		},
 	}
