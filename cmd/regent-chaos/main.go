@@ -60,7 +60,7 @@ func inBase(programs string, outputs map[string]string, body func(*sandbox.Base)
 		}
 		programs = filepath.Dir(self)
 	}
-	base, code, err := sandbox.Enter(sandbox.BaseOptions{Programs: programs, Outputs: outputs, Messages: os.Stderr})
+	base, code, err := sandbox.Enter(sandbox.BaseOptions{Programs: programs, Outputs: outputs, In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 	switch {
 	case err != nil:
 		return err

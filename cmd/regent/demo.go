@@ -33,7 +33,7 @@ func demoCommand() *cobra.Command {
 				return fmt.Errorf("find the running program: %w", err)
 			}
 			base, code, err := sandbox.Enter(sandbox.BaseOptions{
-				Dir: dir, Programs: filepath.Dir(self), Keep: keep, Messages: os.Stderr,
+				Dir: dir, Programs: filepath.Dir(self), Keep: keep, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 			})
 			if err != nil {
 				return err

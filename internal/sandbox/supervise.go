@@ -30,8 +30,9 @@ type BaseOptions struct {
 	// Outputs are files that the program leaves in its base (a name there, a path here).
 	// They are brought here at the end, since the user it runs as may not write here.
 	Outputs map[string]string
-	// Messages receives sentences about the sandbox itself.
-	Messages io.Writer
+	// In, Out and Err are the program's own, and become its second run's. Err also receives
+	// sentences about the sandbox itself.
+	In, Out, Err *os.File
 }
 
 // Base is a program's folder for its sandboxes. It is world-readable, owned by the user that
@@ -181,7 +182,7 @@ func (s *supervisor) run() (int, error) {
 	cmd := exec.Command(s.self, os.Args[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = s.environment()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.opt.In, s.opt.Out, s.opt.Err
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if s.user.switched {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.user.uid, Gid: s.user.gid}
@@ -274,7 +275,7 @@ func (s *supervisor) sweep() error {
 	})
 	freeSharedMemory(filepath.Join(s.dir, "*"))
 	if _, marked := os.Stat(filepath.Join(s.dir, keepMark)); s.opt.Keep || marked == nil {
-		fmt.Fprintf(s.opt.Messages, "The sandbox's folder was kept: %s\n", s.dir)
+		_, _ = fmt.Fprintf(s.opt.Err, "The sandbox's folder was kept: %s\n", s.dir)
 		return err
 	}
 	if removed := os.RemoveAll(s.dir); removed != nil {
