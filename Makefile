@@ -111,8 +111,8 @@ chaos: setup build ## faults on real clusters: the failure table
 	@$(call have,regent-chaos); exec bin/regent-chaos live $(ARGS)
 soak: setup build ## random kills in a loop under a writer and a judge
 	@$(call have,regent-chaos); exec bin/regent-chaos soak $(ARGS)
-bench: setup build ## outage and loss of every kind of fail-over, measured
-	@$(call have,regent-chaos); exec bin/regent-chaos bench $(ARGS)
+bench: setup build ## outage and loss of every kind of fail-over, measured, into docs/performance.md
+	@$(call have,regent-chaos); exec bin/regent-chaos bench --report docs/performance.md $(ARGS)
 
 ##@ Tidy
 .PHONY: clean
