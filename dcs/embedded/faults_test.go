@@ -16,17 +16,6 @@ import (
 	"github.com/pgregent/regent/events"
 )
 
-// stores of all running nodes.
-func (c *cluster) stores() []dcs.Store {
-	var out []dcs.Store
-	for _, n := range c.nodes {
-		if n.store != nil {
-			out = append(out, n.store)
-		}
-	}
-	return out
-}
-
 func TestALeaderIsKilledAndTheStoreGoesOn(t *testing.T) {
 	c := newCluster(t, 3).startAll()
 	first := c.leader()

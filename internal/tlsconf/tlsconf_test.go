@@ -18,7 +18,7 @@ import (
 
 // meet connects two configurations over a real socket; each end's error is that of
 // its handshake or, in TLS 1.3's way, of its first read.
-func meet(t *testing.T, client, server func(context.Context, net.Conn) (net.Conn, error)) (fromClient, fromServer error, names [2]string) {
+func meet(t *testing.T, client, server func(context.Context, net.Conn) (net.Conn, error)) (names [2]string, fromClient, fromServer error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -36,33 +36,33 @@ func meet(t *testing.T, client, server func(context.Context, net.Conn) (net.Conn
 			return
 		}
 		defer conn.Close()
-		fromServer, names[1] = talk(ctx, conn, server)
+		names[1], fromServer = talk(ctx, conn, server)
 	}()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	fromClient, names[0] = talk(ctx, conn, client)
+	names[0], fromClient = talk(ctx, conn, client)
 	conn.Close()
 	<-done
-	return fromClient, fromServer, names
+	return names, fromClient, fromServer
 }
 
-func talk(ctx context.Context, conn net.Conn, wrap func(context.Context, net.Conn) (net.Conn, error)) (error, string) {
+func talk(ctx context.Context, conn net.Conn, wrap func(context.Context, net.Conn) (net.Conn, error)) (string, error) {
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
 	c, err := wrap(ctx, conn)
 	if err != nil {
 		conn.Close()
-		return err, ""
+		return "", err
 	}
 	if _, err := c.Write([]byte("x")); err != nil {
-		return tlsconf.Explain(err), ""
+		return "", tlsconf.Explain(err)
 	}
 	if _, err := c.Read(make([]byte, 1)); err != nil {
-		return tlsconf.Explain(err), ""
+		return "", tlsconf.Explain(err)
 	}
-	return nil, tlsconf.Peer(c)
+	return tlsconf.Peer(c), nil
 }
 
 func as(cfg *tls.Config, f func(context.Context, net.Conn, *tls.Config) (*tls.Conn, error)) func(context.Context, net.Conn) (net.Conn, error) {
@@ -95,7 +95,7 @@ func mustSecret(t *testing.T, secret, node string) *tls.Config {
 
 func TestNodesOfOneSecretMeetUnderTheirNames(t *testing.T) {
 	a, b := mustSecret(t, "s3cret", "pg01"), mustSecret(t, "s3cret", "pg_02")
-	errC, errS, names := meet(t, as(a, tlsconf.Client), as(b, tlsconf.Server))
+	names, errC, errS := meet(t, as(a, tlsconf.Client), as(b, tlsconf.Server))
 	if errC != nil || errS != nil {
 		t.Fatalf("client: %v, server: %v", errC, errS)
 	}
@@ -106,7 +106,7 @@ func TestNodesOfOneSecretMeetUnderTheirNames(t *testing.T) {
 
 func TestDifferentSecretsAreSaidOnBothSides(t *testing.T) {
 	a, b := mustSecret(t, "one", "a"), mustSecret(t, "two", "b")
-	errC, errS, _ := meet(t, as(a, tlsconf.Client), as(b, tlsconf.Server))
+	_, errC, errS := meet(t, as(a, tlsconf.Client), as(b, tlsconf.Server))
 	for side, err := range map[string]error{"client": errC, "server": errS} {
 		if !errors.Is(err, tlsconf.ErrSecretDiffers) {
 			t.Errorf("%s: %v, want %v", side, err, tlsconf.ErrSecretDiffers)
@@ -116,10 +116,10 @@ func TestDifferentSecretsAreSaidOnBothSides(t *testing.T) {
 
 func TestPlainPeerIsRecognised(t *testing.T) {
 	a := mustSecret(t, "one", "a")
-	if errC, _, _ := meet(t, as(a, tlsconf.Client), plain); !errors.Is(errC, tlsconf.ErrPlain) {
+	if _, errC, _ := meet(t, as(a, tlsconf.Client), plain); !errors.Is(errC, tlsconf.ErrPlain) {
 		t.Errorf("TLS client, plain server: %v", errC)
 	}
-	if _, errS, _ := meet(t, plain, as(a, tlsconf.Server)); !errors.Is(errS, tlsconf.ErrPlain) {
+	if _, _, errS := meet(t, plain, as(a, tlsconf.Server)); !errors.Is(errS, tlsconf.ErrPlain) {
 		t.Errorf("plain client, TLS server: %v", errS)
 	}
 }
@@ -165,10 +165,10 @@ func TestFilesOfAnotherAuthorityAreUntrusted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if errC, _, _ := meet(t, as(a, tlsconf.Client), as(b, tlsconf.Server)); !errors.Is(errC, tlsconf.ErrUntrusted) {
+	if _, errC, _ := meet(t, as(a, tlsconf.Client), as(b, tlsconf.Server)); !errors.Is(errC, tlsconf.ErrUntrusted) {
 		t.Errorf("client: %v", errC)
 	}
-	if errC, errS, _ := meet(t, as(a, tlsconf.Client), as(a, tlsconf.Server)); errC != nil || errS != nil {
+	if _, errC, errS := meet(t, as(a, tlsconf.Client), as(a, tlsconf.Server)); errC != nil || errS != nil {
 		t.Errorf("one authority: %v, %v", errC, errS)
 	}
 	if _, err := tlsconf.FromFiles(tlsconf.Files{CA: ours.Key, Cert: ours.Cert, Key: ours.Key}); err == nil {
