@@ -8,10 +8,6 @@ func Exceptions() []Exception {
 			Reason: "it is the TestMain of other packages: it re-runs the test program as another user and ends with its exit code",
 		},
 		{
-			Rule: "library-output", Path: "internal/sandbox/supervise.go",
-			Reason: "it re-runs the whole program as another user, and that program owns the standard streams",
-		},
-		{
 			Rule: "machine-path", Path: "pgmgr/pgtest/main_test.go",
 			Reason: "root's home is the example of a folder that the tests' user can't reach",
 		},
