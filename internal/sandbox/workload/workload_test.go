@@ -111,6 +111,7 @@ func TestWhatWasAcknowledgedSurvivesACrashAndIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, v, "a", history.Primary)
+	killed := time.Since(origin)
 	// The whole server at once: a postmaster alone leaves backends that go on for a while.
 	if err := postmaster.Process.Signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -140,7 +141,7 @@ func TestWhatWasAcknowledgedSurvivesACrashAndIsCounted(t *testing.T) {
 	if int(log.Next)-1 != len(log.Acks)+len(log.Unknown) {
 		t.Errorf("%d numbers used, %d acknowledged, %d unknown", log.Next-1, len(log.Acks), len(log.Unknown))
 	}
-	if g := log.LongestGap(0, time.Since(origin)); g.Before.Acked > again || g.After.Acked < again {
+	if g := log.LongestGap(killed, again); g.Before.Acked > again || g.After.Acked < again {
 		t.Errorf("the outage from %s to %s isn't around the crash, before %s", g.From, g.To, again)
 	}
 	writes := 0
