@@ -96,6 +96,8 @@ section_race() {
 	local -a packages
 	mapfile -t packages < <(concurrent)
 	CGO_ENABLED=1 tests hide -short -race -timeout 15m "${packages[@]}"
+	# What runs beside what in these shows only in their long tests.
+	CGO_ENABLED=1 tests hide -race -count=1 -p 1 -timeout 15m ./dcs/embedded ./internal/agent
 }
 section_live() {
 	local skips=report

@@ -30,6 +30,7 @@ func (c *cluster) sameServers(want int) {
 }
 
 func TestClustersOfOneTwoAndThreeFormByThemselves(t *testing.T) {
+	slow(t)
 	for _, n := range []int{1, 2, 3} {
 		c := newCluster(t, n)
 		began := time.Now()
@@ -118,6 +119,7 @@ func TestNodesOfOtherClustersAreRefused(t *testing.T) {
 // "Identities": a voter whose folder was lost never votes as the one it was. It uses
 // the store through the others and says what to do.
 func TestAWipedVoterDoesNotVoteAndUsesTheStoreFromOutside(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3).startAll()
 	c.put(c.nodes[0].store, "k", "1", "")
 	c.sameServers(3)

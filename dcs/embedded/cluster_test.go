@@ -371,3 +371,11 @@ func (w *wires) healAll() {
 	clear(w.cut)
 	clear(w.silent)
 }
+
+// slow skips a test that takes seconds of real time when only short ones are wanted.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes seconds of real time; run without -short")
+	}
+}

@@ -17,6 +17,7 @@ import (
 )
 
 func TestALeaderIsKilledAndTheStoreGoesOn(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3).startAll()
 	first := c.leader()
 	other := c.follower(first)
@@ -39,6 +40,7 @@ func TestALeaderIsKilledAndTheStoreGoesOn(t *testing.T) {
 // Style rule of the design: raft.Apply on a leader that was cut off returned after
 // seconds. Here every call ends within its context, and none claims success.
 func TestALeaderThatIsCutOffAnswersInTimeAndClaimsNothing(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3)
 	c.tune = func(cfg *Config) { // so that the old leader stays one for the whole test
 		cfg.Timings = Timings{Heartbeat: 1500 * time.Millisecond, LeaderLease: 1500 * time.Millisecond}
@@ -73,6 +75,7 @@ func TestALeaderThatIsCutOffAnswersInTimeAndClaimsNothing(t *testing.T) {
 }
 
 func TestTheOthersGoOnWhenTheLeaderIsCutOffAndItFollowsAfterwards(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3).startAll()
 	old := c.leader()
 	c.net.isolate(c.nodes[old].cfg.SelfAddr)
@@ -98,6 +101,7 @@ func TestTheOthersGoOnWhenTheLeaderIsCutOffAndItFollowsAfterwards(t *testing.T) 
 // A power cut: nobody closes a connection, so nothing but raft's own silence tells.
 // Callers whose requests are under way to the dead leader don't wait it out.
 func TestALeadersHostDisappearsWithoutAWord(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3).startAll()
 	dead := c.leader()
 	other := c.follower(dead)
@@ -140,6 +144,7 @@ func TestALeadersHostDisappearsWithoutAWord(t *testing.T) {
 // What is proposed on a leader that is cut off may happen or not, but once at most, and
 // nobody is told that it did.
 func TestAnUnknownOutcomeIsCalledUnknown(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3).startAll()
 	old := c.leader()
 	rev := c.put(c.nodes[old].store, "k", "1", "")
@@ -166,6 +171,7 @@ func TestAnUnknownOutcomeIsCalledUnknown(t *testing.T) {
 // S13, end to end: leadership moves several times within one TTL, and the lease ends
 // neither early nor much too late.
 func TestLeasesOutliveLeaders(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3).startAll()
 	const ttl = 2 * time.Second
 	began := time.Now()
@@ -196,6 +202,7 @@ func TestLeasesOutliveLeaders(t *testing.T) {
 
 // Random reads, puts and swaps while leaders are killed, cut off and restarted.
 func TestHistoriesUnderFaultsAreLinearizable(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3).startAll()
 	c.leader()
 	client, err := Dial(c.ctx(), ClientConfig{Addrs: c.nodes[0].cfg.members(), Cluster: "service/test"})

@@ -94,6 +94,7 @@ func TestMovesAreSettledAndRateLimited(t *testing.T) {
 
 // A leader that is closed hands on, so that the others don't wait for an election.
 func TestClosingALeaderHandsLeadershipOn(t *testing.T) {
+	slow(t)
 	c := newCluster(t, 3).startAll()
 	leader := c.leader()
 	other := c.follower(leader)

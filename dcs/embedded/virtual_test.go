@@ -286,6 +286,7 @@ func (a *arena) turn(ctx context.Context, c *contender, i int, lease events.Leas
 // S6 and S13 on the real store: members freeze, raft leaders come and go, and never do
 // two members believe that they lead.
 func TestNoTwoMembersBelieveWhileLeadersComeAndGo(t *testing.T) {
+	slow(t)
 	synctest.Test(t, func(t *testing.T) {
 		v := newVirtual(t, 3)
 		defer v.closeAll()
