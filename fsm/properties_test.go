@@ -10,8 +10,9 @@ import (
 // no invariant broken, no restlessness, no change of the state that was given, always
 // a reason and a timer, and a replay from a snapshot decides the same.
 func TestAnyStoryIsHandled(t *testing.T) {
+	begin := situations(t)
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWalker(t, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "choice") })
+		w := newWalker(t, func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "choice") }).from(begin)
 		w.run(rapid.IntRange(1, 80).Draw(t, "steps"))
 	})
 }

@@ -14,7 +14,7 @@ import (
 // writes, and peace brings a primary that all others follow, within a minute. A failing
 // seed prints its story; run it alone with -run 'TestTheClusterSurvives/SEED$'.
 func TestTheClusterSurvives(t *testing.T) {
-	seeds := 60
+	seeds := 40
 	if testing.Short() {
 		seeds = 10
 	}
@@ -47,6 +47,25 @@ func TestTheClusterSurvives(t *testing.T) {
 			}
 		})
 	}
+}
+
+// situations are states that machines in trouble come through.
+func situations(t testing.TB) []State {
+	var visited []State
+	for seed := range 4 {
+		w := newWorld(t, uint64(1000+seed), 3, args{})
+		for range 15 {
+			w.run(w.between(0, 2*time.Second), nil)
+			for range 8 {
+				w.run(20*time.Millisecond, nil)
+				for _, n := range w.nodes {
+					visited = append(visited, n.s)
+				}
+			}
+			w.trouble()
+		}
+	}
+	return representatives(visited)
 }
 
 // trouble is one thing going wrong, or an operator's wish.
@@ -133,5 +152,68 @@ func (w *world) peace() {
 	clear(w.cut)
 	for _, n := range w.nodes {
 		w.setOffline(n, false)
+	}
+}
+
+// In peace a switchover and a clean end of the holder's agent lose nothing, and take
+// no longer than stopping and promoting do; the death of a node takes ttl and a race.
+func TestChangesOfTheLeader(t *testing.T) {
+	seeds := 6
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t, uint64(seed), 3, args{})
+			w.calm = true
+			if !w.run(20*time.Second, w.healthy) {
+				w.fail("no healthy cluster")
+			}
+			for range 3 {
+				w.change("switchover", 600*time.Millisecond, true, func(old *node) {
+					old.take(events.SwitchoverRequested{ID: "s", From: old.name})
+				})
+				w.change("end of the agent", 600*time.Millisecond, true, func(old *node) {
+					old.take(events.ShutdownRequested{By: "SIGTERM"})
+				})
+				w.change("death of the node", 3*time.Second, false, func(old *node) {
+					old.kill()
+					old.pg.die(false, false)
+					w.after(5*time.Second, old.start)
+				})
+				w.change("death of the agent", 3*time.Second, false, func(old *node) {
+					old.kill()
+					w.after(5*time.Second, old.start)
+				})
+			}
+		})
+	}
+}
+
+// change lets the leader change, and looks at what that costs.
+func (w *world) change(what string, outage time.Duration, lossless bool, do func(*node)) {
+	w.t.Helper()
+	old := w.primary()
+	w.note("%s of %s", what, old.name)
+	do(old)
+	last := w.wrote
+	moved := func() bool { p := w.primary(); return p != nil && p != old }
+	if !w.run(outage+100*time.Millisecond, func() bool {
+		if p := w.primary(); p == old {
+			last = w.now
+		}
+		return moved()
+	}) {
+		w.fail("%s: no other primary", what)
+	}
+	if gap := w.now.Sub(last); gap > outage {
+		w.fail("%s: nobody accepted writes for %s", what, gap)
+	}
+	w.t.Logf("%s: nobody accepted writes for %s", what, w.now.Sub(last).Round(time.Millisecond))
+	if lossless && !old.pg.contained(w.primary().pg) {
+		w.fail("%s: the new primary lacks what the old one had", what)
+	}
+	if !w.run(20*time.Second, w.healthy) {
+		w.fail("%s: no healthy cluster afterwards", what)
 	}
 }

@@ -19,7 +19,7 @@ func bootstrappingRules() []rule {
 			return s.primaryUp() // who started it?
 		}
 	}
-	rules := append([]rule{shutdownRule()}, mustHold(writable)...)
+	rules := append([]rule{shutdownRule(), foreignRule()}, mustHold(writable)...)
 	return append(rules,
 		rule{
 			id: "failed", trigger: BootstrapFailed,

@@ -73,7 +73,7 @@ func cloneFailedStatus(s *State) string {
 // startingRules wait for a standby to come up.
 func startingRules() []rule {
 	return []rule{
-		shutdownRule(), rogueRule(), adoptRule(),
+		shutdownRule(), foreignRule(), rogueRule(), adoptRule(),
 		{
 			id: "up", trigger: ReplicaStarted,
 			when: func(s *State) (bool, string) {

@@ -42,12 +42,15 @@ func joiningRules() []rule {
 	})
 }
 
-// foreignRule: the store's cluster and the data directory's are not the same.
+// foreign: the store's cluster and the data directory's are not the same.
+func (s *State) foreign() bool {
+	mine, theirs := s.pg().Data.SystemID, s.view().Initialize.SystemID
+	return mine.Valid() && theirs.Valid() && mine != theirs
+}
+
+// foreignRule ends an agent whose data is another cluster's. A primary that accepts
+// writes under the lease is let be: it is the store's key that is wrong then.
 func foreignRule() rule {
-	differ := func(s *State) bool {
-		mine, theirs := s.pg().Data.SystemID, s.view().Initialize.SystemID
-		return mine.Valid() && theirs.Valid() && mine != theirs
-	}
 	text := func(s *State) string {
 		return fmt.Sprintf("system ID mismatch, node %s belongs to a different cluster: %s != %s",
 			s.Self, s.view().Initialize.SystemID, s.pg().Data.SystemID)
@@ -55,10 +58,14 @@ func foreignRule() rule {
 	return rule{
 		id: "foreign-cluster", trigger: ForeignCluster,
 		when: func(s *State) (bool, string) {
-			if !differ(s) {
+			switch {
+			case !s.foreign():
 				return false, "the data directory's system identifier is not at odds with the store's"
+			case s.primaryUp() && s.believes() && s.Phase != Joining:
+				return false, "the initialize key is at odds with the primary under the lease"
+			default:
+				return true, text(s)
 			}
-			return true, text(s)
 		},
 		do: func(e *effects) { e.beginStop(1, text(e.State)) },
 	}

@@ -51,7 +51,7 @@ func promotingRules() []rule {
 
 // leadingRules: the primary under its lease.
 func leadingRules() []rule {
-	rules := append([]rule{shutdownRule()}, mustHold(needed)...)
+	rules := append([]rule{shutdownRule(), foreignRule()}, mustHold(needed)...)
 	return append(rules,
 		crashFailoverRule(),
 		rule{
@@ -245,7 +245,7 @@ func (e *effects) beginRevival() {
 
 // revivingRules: the primary is down, the lease is kept while it is restarted.
 func revivingRules() []rule {
-	rules := append([]rule{shutdownRule()}, mustHold(needed)...)
+	rules := append([]rule{shutdownRule(), foreignRule()}, mustHold(needed)...)
 	return append(rules,
 		rule{
 			id: "revived", trigger: Revived,

@@ -22,7 +22,7 @@ const (
 // nobody is better. Rank orders who starts first; the guarded write decides (S14, S16).
 func racingRules() []rule {
 	return []rule{
-		shutdownRule(), rogueRule(), postgresLostRule(),
+		shutdownRule(), foreignRule(), rogueRule(), postgresLostRule(),
 		{
 			id: "won", trigger: RaceWon,
 			when: func(s *State) (bool, string) {

@@ -29,7 +29,7 @@ func (e *effects) beginRestart() {
 
 // restartingRules: stop, start in the same role.
 func restartingRules() []rule {
-	rules := append([]rule{shutdownRule()}, mustHold(func(s *State) bool { return s.Restart.Primary })...)
+	rules := append([]rule{shutdownRule(), foreignRule()}, mustHold(func(s *State) bool { return s.Restart.Primary })...)
 	up := func(s *State) bool {
 		return (s.Restart.Stage == "started" || s.Restart.Stage == "stop-failed") && !s.unseen()
 	}

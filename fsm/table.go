@@ -101,7 +101,9 @@ func Table() []Edge {
 			"PostgreSQL is proven down, and the lease is handed over, released or lost."},
 
 		// The end.
-		{ForeignCluster, []Phase{Joining, Following, Rejoining}, Stopping,
+		{ForeignCluster, []Phase{
+			Joining, Bootstrapping, Starting, Following, Rejoining, Racing, Leading, Reviving, Restarting,
+		}, Stopping,
 			"The data directory belongs to another cluster than the store's."},
 		{ShutdownAsked, []Phase{
 			Init, Joining, Bootstrapping, Cloning, Starting, Following, Rejoining, Racing,

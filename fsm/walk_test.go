@@ -42,6 +42,15 @@ func newWalker(t fataler, choose func(int) int) *walker {
 	return w
 }
 
+// from goes on where a machine in a world has come, or from the start.
+func (w *walker) from(situations []State) *walker {
+	if i := w.choose(len(situations) + 1); i < len(situations) {
+		w.s = situations[i]
+		w.trace = append(w.trace, fmt.Sprintf("from phase %s, %s", w.s.Phase, w.s.Last.Reason.Text))
+	}
+	return w
+}
+
 // run takes a number of steps of the chooser's choice.
 func (w *walker) run(steps int) {
 	w.t.Helper()
@@ -247,6 +256,7 @@ func FuzzStep(f *testing.F) {
 		}
 		f.Add(b)
 	}
+	begin := situations(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		choose := func(n int) int {
 			if len(data) == 0 {
@@ -259,7 +269,7 @@ func FuzzStep(f *testing.F) {
 			}
 			return c % n
 		}
-		w := newWalker(t, choose)
+		w := newWalker(t, choose).from(begin)
 		for len(data) > 0 {
 			w.take(w.next())
 		}
