@@ -54,7 +54,8 @@ type Timings struct {
 	// Election is how long a candidate waits for votes. Default: Heartbeat.
 	Election time.Duration
 	// LeaderLease is how long a leader goes on without hearing from a majority.
-	// Default: half of Heartbeat.
+	// Default: Heartbeat. Nothing rests on it but how soon a leader that is cut off
+	// notices: reads and renewals are log entries.
 	LeaderLease time.Duration
 	// Commit is how long an idle leader waits before it tells followers again how far
 	// the log is committed; it bounds the age of local views. Default 150 ms.
@@ -77,7 +78,7 @@ func (c Config) withDefaults() Config {
 	}
 	set(&c.Timings.Heartbeat, 300*time.Millisecond)
 	set(&c.Timings.Election, c.Timings.Heartbeat)
-	set(&c.Timings.LeaderLease, c.Timings.Heartbeat/2)
+	set(&c.Timings.LeaderLease, c.Timings.Heartbeat)
 	set(&c.Timings.Commit, 150*time.Millisecond)
 	set(&c.Timings.TransferPause, 5*time.Second)
 	if c.BindAddr == "" {

@@ -17,6 +17,10 @@ import (
 type office struct {
 	term   uint64
 	origin events.Instant
+	// between is how long before origin this node had last applied an entry. That was after
+	// the newest stamp was taken, wherever that was, so leases that are as old may be
+	// shortened by it.
+	between time.Duration
 	// tenure is which gain of leadership it was taken in.
 	tenure uint64
 }
@@ -50,12 +54,31 @@ func (o *offices) follow(ctx context.Context) {
 			if !leader {
 				o.store.office.Store(nil)
 			}
+			o.store.pace(leader)
 			select {
 			case o.news <- struct{}{}:
 			default:
 			}
 			o.store.standing.notify()
 		}
+	}
+}
+
+// leaderPace is how many times longer the heartbeat time-out is on the leader than on
+// followers. raft sends heartbeats at a tenth of the *leader's* time-out, and they are
+// most of what an idle store costs; followers judge its silence by their own. So a
+// follower still gets at least two heartbeats in its time-out.
+const leaderPace = 2
+
+// pace sets the time-out that suits this node's role.
+func (s *Store) pace(leader bool) {
+	rc := s.raft.ReloadableConfig()
+	rc.HeartbeatTimeout = s.cfg.Timings.Heartbeat
+	if leader {
+		rc.HeartbeatTimeout *= leaderPace
+	}
+	if err := s.raft.ReloadConfig(rc); err != nil {
+		s.log.Warn("raft keeps its heartbeat", "err", err)
 	}
 }
 
@@ -97,10 +120,14 @@ func (o *offices) take(ctx context.Context) bool {
 		return false
 	}
 	s.noteQuorum(asked)
-	s.office.Store(&office{term: term, origin: s.cfg.now(), tenure: tenure})
+	applied, origin := s.replica.lastApplied(), s.cfg.now()
+	if applied == 0 {
+		applied = origin // nothing ever was
+	}
+	s.office.Store(&office{term: term, origin: origin, between: origin.Sub(applied), tenure: tenure})
 	s.log.Info("this node leads the embedded store", "term", term)
 	s.standing.notify()
-	// A first entry moves the machine into this term, with its clock at zero.
+	// A first entry moves the machine into this term, and ends what ended meanwhile.
 	o.tick(ctx)
 	return true
 }

@@ -53,7 +53,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 // assemble builds the store around raft; nothing of ours runs yet.
 func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (*Store, error) {
 	s := &Store{
-		cfg: cfg, log: cfg.Logger, quiet: quiet, folder: folder, replica: newReplica(),
+		cfg: cfg, log: cfg.Logger, quiet: quiet, folder: folder, replica: newReplica(cfg.now),
 		standing: newSignal(), health: newSignal(), leaderWaits: map[uint64]leaderWait{},
 	}
 	s.life, s.end = context.WithCancel(context.Background())

@@ -39,6 +39,9 @@ func (s *Store) applyHere(ctx context.Context, c kv.Command) (kv.Result, fate, e
 	}
 	asked := s.cfg.now()
 	c.Term, c.Stamp = office.term, int64(asked.Sub(office.origin))
+	if c.Op == kv.OpTick {
+		c.Between = int64(office.between)
+	}
 	data, err := c.Encode()
 	if err != nil {
 		return kv.Result{}, never, fmt.Errorf("%w: %w", dcs.ErrBroken, err)

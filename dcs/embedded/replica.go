@@ -20,14 +20,19 @@ type replica struct {
 	changed   *signal
 	deadlines *signal
 
+	now func() events.Instant
+
 	mu      sync.Mutex // guards the rest
 	machine *kv.Machine
+	// applied is when this node last applied an entry: the moment that the machine's
+	// clock stands for, or a later one. Zero: never.
+	applied events.Instant
 	view    dcs.View // of the content; rebuilt when the revision grows, never changed in place
 	index   uint64   // of the last entry that changed the content
 }
 
-func newReplica() *replica {
-	return &replica{changed: newSignal(), deadlines: newSignal(), machine: kv.New()}
+func newReplica(now func() events.Instant) *replica {
+	return &replica{changed: newSignal(), deadlines: newSignal(), now: now, machine: kv.New()}
 }
 
 // Apply implements raft.FSM. Its answer is a kv.Result.
@@ -35,6 +40,7 @@ func (r *replica) Apply(entry *raft.Log) any {
 	r.mu.Lock()
 	term, next, any := r.machine.NextDeadline()
 	result := r.machine.Apply(entry.Term, entry.Data)
+	r.applied = r.now()
 	changed := r.refresh(entry.Index)
 	term2, next2, any2 := r.machine.NextDeadline()
 	r.mu.Unlock()
@@ -46,6 +52,13 @@ func (r *replica) Apply(entry *raft.Log) any {
 		r.deadlines.notify()
 	}
 	return result
+}
+
+// lastApplied is when this node last applied an entry; zero: never.
+func (r *replica) lastApplied() events.Instant {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.applied
 }
 
 // refresh rebuilds the view if the content changed. The caller holds mu.
@@ -99,6 +112,7 @@ func (r *replica) Restore(from io.ReadCloser) error {
 	r.mu.Lock()
 	err = r.machine.Restore(data)
 	if err == nil {
+		r.applied = r.now() // later than when the clock moved, which is the safe side
 		r.refresh(r.index)
 	}
 	r.mu.Unlock()

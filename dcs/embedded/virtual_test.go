@@ -192,6 +192,44 @@ func TestALeaseEndsOnTimeInVirtualTime(t *testing.T) {
 	})
 }
 
+// A leader that dies together with the holder of a lease must not lengthen the lease by the
+// time since the last entry, nor by the election, and must never shorten it.
+func TestTheTimeWithoutALeaderCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, 3)
+		defer v.closeAll()
+		const ttl = 5 * time.Second
+		began := time.Now()
+		lease, err := v.any(0).Grant(t.Context(), "", ttl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written, err := v.any(0).Commit(t.Context(), dcs.Txn{Writes: []dcs.Write{{Key: "leader", Lease: lease.ID}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle := time.Now()
+		pause(t.Context(), 3*time.Second)
+		leader := v.leading()
+		v.close(leader)
+		watch, err := v.any(leader + 1).Watch(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for view := range watch {
+			if _, there := view.Get("leader"); !there && view.Revision >= written {
+				break
+			}
+		}
+		if lived := time.Since(began); lived < ttl {
+			t.Errorf("the lease of %v ended after %v", ttl, lived)
+		}
+		if over := time.Since(idle) - ttl; over > 200*time.Millisecond {
+			t.Errorf("the lease of %v lived %v longer than without the change of leaders", ttl, over)
+		}
+	})
+}
+
 // contender wants the leader key, and believes as the holder's side is allowed to (S6).
 type contender struct {
 	name     string

@@ -41,6 +41,9 @@ type Command struct {
 	// Term that Stamp belongs to: nanoseconds since that term's leader took its origin.
 	Term  uint64 `json:"term,omitempty"`
 	Stamp int64  `json:"stamp,omitempty"`
+	// Between, of a tick: nanoseconds from when the leader of Term had last applied an
+	// entry to its origin.
+	Between int64 `json:"between,omitempty"`
 	// ID names one attempt of a caller, so that a retried grant isn't refused for
 	// finding the lease that its first try created.
 	ID     string         `json:"id,omitempty"`

@@ -16,6 +16,11 @@
 // as the holders know it. And a stamp says which term it belongs to: one that was
 // taken in an earlier term of the same leader is worth nothing and is ignored.
 //
+// The time without a leader counts all the same. The new leader knows how long before
+// its origin it last applied an entry, and its ticks say so; that is taken off the leases
+// which are as old. A lease renewed in the new term is not: its
+// renewal may carry a stamp that was ignored, and counts from the origin.
+//
 // What the package doesn't do: it grants no time to anybody. How long a holder may
 // believe its lease is the holder's own arithmetic (S6), with a margin for clocks
 // that run at different rates.

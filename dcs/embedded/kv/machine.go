@@ -32,6 +32,8 @@ type Machine struct {
 type lease struct {
 	TTL      time.Duration `json:"ttl"`
 	Deadline int64         `json:"deadline"`
+	// Term in which the deadline was last set, or brought up to its clock.
+	Term uint64 `json:"term,omitempty"`
 	// GrantID is the ID of the command that created it.
 	GrantID string `json:"grant_id,omitempty"`
 }
@@ -55,15 +57,33 @@ func (m *Machine) Apply(term uint64, data []byte) Result {
 			Why: fmt.Sprintf("command version %d; this node knows version %d: upgrade all nodes", c.V, Version),
 		}
 	}
-	if c.Term == term && c.Stamp > m.clock && c.Stamp < maxStamp {
-		m.clock = c.Stamp
-		m.expire()
+	if c.Term == term {
+		m.advance(c)
 	}
 	return m.apply(c)
 }
 
-// rebase starts a new term's clock. Deadlines keep what remained of them; the
-// time between the last stamp and the new origin is a gift to the holders.
+// advance moves the clock to a stamp of the entry's own term. A tick also says how
+// long the time between the terms was, which counts once against every lease that
+// hasn't been renewed since: what such a lease had left, it had left before that time.
+func (m *Machine) advance(c Command) {
+	if c.Op == OpTick && c.Between > 0 && c.Between < maxStamp {
+		for id, l := range m.leases {
+			if l.Term < m.term {
+				l.Deadline, l.Term = l.Deadline-c.Between, m.term
+				m.leases[id] = l
+			}
+		}
+	}
+	if c.Stamp > m.clock && c.Stamp < maxStamp {
+		m.clock = c.Stamp
+	}
+	m.expire()
+}
+
+// rebase starts a new term's clock. Deadlines keep what remained of them; the time
+// between the last stamp and the new origin is a gift to the holders until a tick
+// of the new leader takes it back.
 func (m *Machine) rebase(term uint64) {
 	if term <= m.term {
 		return
@@ -137,7 +157,7 @@ func (m *Machine) renew(id events.LeaseID) Result {
 	}
 	// The clock is at or past the command's own stamp, so the new deadline is never
 	// short of stamp + TTL, and never before an earlier one.
-	l.Deadline = m.clock + int64(l.TTL)
+	l.Deadline, l.Term = m.clock+int64(l.TTL), m.term
 	m.leases[id] = l
 	var keys []string
 	for key, kv := range m.keys {
