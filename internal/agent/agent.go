@@ -64,12 +64,16 @@ type Agent struct {
 	timer     *time.Timer
 	timerName string
 	timerAt   events.Instant
-	lastTurn  events.Instant
 
 	answers answers
 	exit    *fsm.Exit
 	said    string // last status logged
 	config  configWatch
+	reload  atomic.Bool // the local configuration changed
+	// unapplied is a configuration that PostgreSQL could not take yet.
+	unapplied atomic.Pointer[pgmgr.Config]
+	crashed   chan error    // the first panic of a part
+	ended     chan struct{} // closed when the loop has ended
 }
 
 // SnapshotSource gives the journal the state before the fact being appended. The
@@ -92,14 +96,20 @@ func (s *SnapshotSource) Snapshot() json.RawMessage {
 // a failure; its text is for the operator.
 var ErrExit = errors.New("the agent ended")
 
+// ErrPanic is wrapped by Run's error when a part of the agent panicked. PostgreSQL is
+// left as it is: the keeper's deadline stands, so a primary that no agent takes over
+// in time is fenced.
+var ErrPanic = errors.New("the agent panicked")
+
 // New returns an agent that has not started yet.
 func New(o Options) *Agent {
 	a := &Agent{
 		opt: o, log: o.Log, machine: fsm.New(), mail: newMailbox(), state: o.Resume,
 		answers: answers{waiting: map[string]chan Answer{}},
+		crashed: make(chan error, 1), ended: make(chan struct{}),
 	}
 	a.lane = newLane()
-	a.observe = newObserver(o.Postgres, a.mail, o.Log, func() bool { return a.Snapshot().Postgres.Promoted })
+	a.observe = newObserver(o.Postgres, a.mail, o.Log, a.promotes, a.adoptForeign)
 	a.health = &storeHealth{mail: a.mail}
 	a.journal = recorder{j: o.Journal, boot: mono.BootID(), log: o.Log}
 	o.Snapshots.state = &a.state
@@ -139,6 +149,12 @@ func (a *Agent) Observe(ctx context.Context) (events.PostgresState, error) {
 	return a.opt.Postgres.Observe(ctx)
 }
 
+// promotes reports whether it is this agent that makes the server a primary.
+func (a *Agent) promotes() bool {
+	s := a.Snapshot()
+	return s.Postgres.Promoted || s.Op != nil && s.Op.Kind == (fsm.Promote{}).Kind()
+}
+
 // publish makes the loop's state visible.
 func (a *Agent) publish() {
 	s := a.state
@@ -176,6 +192,8 @@ func (a *Agent) Ask(ctx context.Context, id string, ev events.Event) (Answer, er
 	select {
 	case ans := <-ch:
 		return ans, nil
+	case <-a.ended:
+		return Answer{}, fmt.Errorf("wait for the answer to %s: the agent has ended", ev.Kind())
 	case <-ctx.Done():
 		return Answer{}, fmt.Errorf("wait for the answer to %s: %w", ev.Kind(), context.Cause(ctx))
 	}

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -57,14 +58,17 @@ func (w *world) allReplay() {
 func leaderOf(t *testing.T, nodes []*node) *node {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	found := make(chan *node, len(nodes))
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
 	for _, n := range nodes {
-		go func() {
-			if n.agent.Wait(ctx, leading) == nil {
+		a := n.agent
+		waiting.Go(func() {
+			if a.Wait(ctx, leading) == nil {
 				found <- n
 			}
-		}()
+		})
 	}
 	select {
 	case n := <-found:

@@ -97,7 +97,6 @@ func (a *Agent) refreshView(ctx context.Context, o fsm.Ordered) {
 	a.health.note(err)
 	if err == nil {
 		a.mail.put(events.ClusterObserved{View: dcs.Decode(v), Read: sent})
-		a.noticeConfig(dcs.Decode(v))
 	}
 	a.finished(o, dcs.ClassOf(err), err, events.Result{})
 }

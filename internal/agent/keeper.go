@@ -2,12 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
-	"time"
 
-	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/pgmgr/keeper"
 )
 
@@ -36,6 +37,27 @@ func (k *Keeper) connect(ctx context.Context) (*keeper.Client, error) {
 	k.client = c
 	k.mu.Unlock()
 	return c, nil
+}
+
+// adoptForeign takes a postmaster in charge that runs in the data directory without
+// the keeper knowing it: one that outlived its own keeper, or was started by hand (S5).
+// adopted is false when there is none. Adopting doesn't arm.
+func (k *Keeper) adoptForeign(ctx context.Context) (st keeper.Status, adopted bool, err error) {
+	c, err := k.get()
+	if err != nil {
+		return st, false, err
+	}
+	if st, err = c.Status(ctx); err != nil || st.Alive {
+		return st, false, err
+	}
+	if _, err := os.Stat(filepath.Join(k.launch.DataDir, "postmaster.pid")); err != nil {
+		return st, false, nil
+	}
+	st, err = c.Adopt(ctx, 0)
+	if errors.Is(err, keeper.ErrRefused) {
+		return st, false, nil // the file is stale, or the server is on its way out
+	}
+	return st, err == nil, err
 }
 
 func (k *Keeper) get() (*keeper.Client, error) {
@@ -120,81 +142,4 @@ func (k *Keeper) Close() error {
 	err := k.client.Close()
 	k.client = nil
 	return err
-}
-
-// watchKeeper keeps a keeper, and turns what it reports into events.
-func (a *Agent) watchKeeper(ctx context.Context) {
-	pause := 10 * time.Millisecond
-	for ctx.Err() == nil {
-		c, err := a.opt.Keeper.connect(ctx)
-		if err != nil {
-			a.log.Error("no keeper, so PostgreSQL can't be started", "err", err)
-			a.mail.put(events.KeeperLost{Why: err.Error()})
-			wait(ctx, pause)
-			pause = min(2*pause, time.Second)
-			continue
-		}
-		pause = 10 * time.Millisecond
-		a.serveKeeper(ctx, c)
-	}
-}
-
-func (a *Agent) serveKeeper(ctx context.Context, c *keeper.Client) {
-	st, err := c.Status(ctx)
-	if err == nil {
-		found := events.KeeperFound{PID: st.PID, Adopted: st.Adopted}
-		if st.Armed != nil {
-			found.Armed, found.Deadline = true, st.Armed.Deadline
-		}
-		a.mail.put(found)
-		a.observe.kick()
-	}
-	for {
-		select {
-		case ev, ok := <-c.Events():
-			if !ok {
-				a.keeperLost(ctx, c)
-				return
-			}
-			a.keeperEvent(ev)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (a *Agent) keeperLost(ctx context.Context, c *keeper.Client) {
-	if ctx.Err() == nil {
-		a.log.Warn("the keeper is gone; starting another", "err", c.Err())
-		a.mail.put(events.KeeperLost{Why: fmt.Sprint(c.Err())})
-	}
-}
-
-func (a *Agent) keeperEvent(ev keeper.Event) {
-	switch ev.Kind {
-	case keeper.ServerDown:
-		if ev.Repeated {
-			a.observe.kick()
-			return
-		}
-		down := events.PostgresDown{}
-		if x := ev.Exit; x != nil {
-			down = events.PostgresDown{PID: x.PID, Code: x.Code, Signal: x.Signal, Ours: x.Ours, Fenced: x.Fenced}
-		}
-		a.mail.put(down)
-	case keeper.FenceBegun:
-		a.mail.put(events.FenceBegun{Why: ev.Note})
-	case keeper.PostmasterExited:
-		a.observe.kick()
-	}
-}
-
-// wait pauses for d, or until ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

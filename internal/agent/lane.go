@@ -14,19 +14,26 @@ type lane struct {
 	queue   []operation
 	wake    chan struct{}
 	current events.ActionID
+	yields  bool
 	abort   context.CancelFunc
 }
 
+// operation is one turn on the server. One that yields is cancelled when another
+// waits: it is to be tried again, and a stop must not stand behind it.
 type operation struct {
-	id  events.ActionID
-	run func(context.Context)
+	id     events.ActionID
+	yields bool
+	run    func(context.Context)
 }
 
 func newLane() *lane { return &lane{wake: make(chan struct{}, 1)} }
 
-func (l *lane) enqueue(id events.ActionID, run func(context.Context)) {
+func (l *lane) enqueue(op operation) {
 	l.mu.Lock()
-	l.queue = append(l.queue, operation{id, run})
+	l.queue = append(l.queue, op)
+	if l.yields && l.abort != nil && !op.yields {
+		l.abort()
+	}
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
@@ -73,11 +80,11 @@ func (l *lane) next(ctx context.Context) bool {
 	op := l.queue[0]
 	l.queue = l.queue[1:]
 	opCtx, abort := context.WithCancel(ctx)
-	l.current, l.abort = op.id, abort
+	l.current, l.yields, l.abort = op.id, op.yields, abort
 	l.mu.Unlock()
 	op.run(opCtx)
 	l.mu.Lock()
-	l.current, l.abort = events.ActionID{}, nil
+	l.current, l.yields, l.abort = events.ActionID{}, false, nil
 	l.mu.Unlock()
 	abort()
 	return true

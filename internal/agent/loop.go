@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -26,13 +28,38 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, run := range []func(context.Context){
 		a.lane.run, a.observe.run, a.watchStore, a.watchKeeper, a.watchRecovery, a.watchJournal,
 	} {
-		sensors.Go(func() { run(ctx) })
+		sensors.Go(func() { a.guarded(func() { run(ctx) }) })
 	}
-	err := a.loop(ctx)
+	var err error
+	a.guarded(func() { err = a.loop(ctx) })
+	select {
+	case err = <-a.crashed:
+	default:
+	}
+	if errors.Is(err, ErrPanic) {
+		a.journal.crash(a.state, err)
+		a.log.Error("a part of the agent panicked, so the agent ends; restart it before its lease ends: " +
+			"the keeper stops a primary then")
+	}
+	close(a.ended)
 	stop()
 	a.work.Wait()
 	sensors.Wait()
 	return err
+}
+
+// guarded runs a part of the agent and turns a panic into the end of the whole: what
+// is left of an agent must not go on renewing a lease.
+func (a *Agent) guarded(part func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			select {
+			case a.crashed <- fmt.Errorf("%w: %v\n%s", ErrPanic, p, debug.Stack()):
+			default: // the first one tells enough
+			}
+		}
+	}()
+	part()
 }
 
 // loop is the only writer of the state.
@@ -46,26 +73,44 @@ func (a *Agent) loop(ctx context.Context) error {
 	a.step(ctx, events.AgentStarted{
 		Node: a.opt.Name, Scope: a.opt.Scope, Version: a.opt.Version, Boot: mono.BootID(), Settings: set,
 	})
-	a.lastTurn = mono.Now()
 	for a.exit == nil {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("run the agent: %w", context.Cause(ctx))
+		case crash := <-a.crashed:
+			return crash
 		case <-a.mail.wake:
 			a.noticeJump(ctx)
+			if a.reload.Swap(false) {
+				a.applyConfig(ctx, a.state.Store.View.Config.Raw)
+			}
 			for _, ev := range a.mail.take() {
-				a.step(ctx, ev)
+				a.take(ctx, ev)
 			}
 		case <-a.timer.C:
 			a.noticeJump(ctx)
 			a.fireTimer(ctx)
 		}
-		a.lastTurn = mono.Now()
 	}
 	if a.exit.Code != 0 {
 		return fmt.Errorf("%w: %s", ErrExit, a.exit.Text)
 	}
 	return nil
+}
+
+// take steps one event from the mailbox. Settings come before the view that brings
+// them, so that nothing is decided on it by those that it has replaced.
+func (a *Agent) take(ctx context.Context, ev events.Event) {
+	seen, ok := ev.(events.ClusterObserved)
+	if !ok {
+		a.step(ctx, ev)
+		return
+	}
+	if s := &a.state.Store; seen.View.Revision >= max(s.View.Revision, s.Floor) {
+		a.noticeConfig(ctx, seen.View)
+	}
+	a.step(ctx, ev)
+	a.noticeConfig(ctx, a.state.Store.View) // a restored store has taken it back
 }
 
 // noticeJump tells the machine when the loop stood still: its timer, which is
@@ -89,6 +134,9 @@ func (a *Agent) fireTimer(ctx context.Context) {
 		return
 	}
 	a.timerAt = 0
+	if a.timerName == fsm.TimerTick {
+		a.retryConfig()
+	}
 	a.step(ctx, fsm.TimerEvent(a.timerName))
 }
 
@@ -149,10 +197,10 @@ func (a *Agent) carryOut(ctx context.Context, o fsm.Ordered) {
 		a.exit = &act
 	default:
 		if fsm.Operation(o.Action) {
-			a.lane.enqueue(o.ID, func(ctx context.Context) { a.operate(ctx, o) })
+			a.lane.enqueue(operation{id: o.ID, run: func(ctx context.Context) { a.operate(ctx, o) }})
 			return
 		}
-		a.work.Go(func() { a.execute(ctx, o) })
+		a.work.Go(func() { a.guarded(func() { a.execute(ctx, o) }) })
 	}
 }
 

@@ -16,16 +16,20 @@ type observer struct {
 	pg *pgmgr.Manager
 	// commanded tells whether the machine has ordered the server's promotion.
 	commanded func() bool
-	mail      *mailbox
-	log       *slog.Logger
-	asked     chan struct{}
-	looked    chan events.PostgresState // for the recovery watch; latest only
-	last      events.PostgresState      // owned by run
+	// adopt takes a server in charge that the keeper doesn't know (S5).
+	adopt  func(context.Context)
+	mail   *mailbox
+	log    *slog.Logger
+	asked  chan struct{}
+	looked chan events.PostgresState // for the recovery watch; latest only
+	last   events.PostgresState      // owned by run
 }
 
-func newObserver(pg *pgmgr.Manager, mail *mailbox, log *slog.Logger, commanded func() bool) *observer {
+func newObserver(
+	pg *pgmgr.Manager, mail *mailbox, log *slog.Logger, commanded func() bool, adopt func(context.Context),
+) *observer {
 	return &observer{
-		pg: pg, commanded: commanded, mail: mail, log: log,
+		pg: pg, commanded: commanded, adopt: adopt, mail: mail, log: log,
 		asked: make(chan struct{}, 1), looked: make(chan events.PostgresState, 1),
 	}
 }
@@ -39,7 +43,11 @@ func (o *observer) kick() {
 }
 
 func (o *observer) run(ctx context.Context) {
-	defer o.pg.Close(context.WithoutCancel(ctx))
+	defer func() {
+		polite, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		o.pg.Close(polite)
+	}()
 	for {
 		select {
 		case <-ctx.Done():
@@ -60,6 +68,9 @@ func (o *observer) look(ctx context.Context) {
 			o.log.Debug("PostgreSQL could not be observed", "err", err)
 		}
 		return
+	}
+	if st.Running {
+		o.adopt(ctx)
 	}
 	o.edges(st)
 	o.last = st

@@ -39,7 +39,7 @@ func (a *Agent) awaitSignalFile(ctx context.Context) {
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
 	defer f.Close()
-	if _, err := unix.InotifyAddWatch(fd, a.opt.DataDir, unix.IN_DELETE|unix.IN_DELETE_SELF); err != nil {
+	if _, err := unix.InotifyAddWatch(fd, a.opt.DataDir, unix.IN_DELETE|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF); err != nil {
 		wait(ctx, 100*time.Millisecond)
 		return
 	}
@@ -70,7 +70,7 @@ func removed(buf []byte) bool {
 			return false
 		}
 		name := string(bytes.TrimRight(buf[unix.SizeofInotifyEvent:end], "\x00"))
-		if ev.Mask&(unix.IN_DELETE_SELF|unix.IN_IGNORED) != 0 || name == "standby.signal" {
+		if ev.Mask&(unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_IGNORED) != 0 || name == "standby.signal" {
 			return true
 		}
 		buf = buf[end:]

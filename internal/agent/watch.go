@@ -26,9 +26,7 @@ func (a *Agent) watchStore(ctx context.Context) {
 			if kv, ok := v.Get(dcs.KeyStatus); ok {
 				a.config.keepStatus(kv.Value)
 			}
-			view := dcs.Decode(v)
-			a.mail.put(events.ClusterObserved{View: view})
-			a.noticeConfig(view)
+			a.mail.put(events.ClusterObserved{View: dcs.Decode(v)})
 		}
 		wait(ctx, pause)
 	}
@@ -36,11 +34,13 @@ func (a *Agent) watchStore(ctx context.Context) {
 
 // configWatch remembers which configuration was last acted on.
 type configWatch struct {
-	mu      sync.Mutex
+	// Owned by the loop.
 	version events.Revision
 	patroni bool
 	known   bool
-	status  []byte
+
+	mu     sync.Mutex // guards status, the key's last value
+	status []byte
 }
 
 func (c *configWatch) lastStatus() []byte {
@@ -57,59 +57,78 @@ func (c *configWatch) keepStatus(b []byte) {
 
 // news reports whether the view brings another configuration, or the first or last
 // Patroni member, whose rules bind the timings (S7).
-func (c *configWatch) news(v events.ClusterView) (patroni, changed bool) {
+func (c *configWatch) news(v events.ClusterView) bool {
+	patroni := false
 	for _, m := range v.Members {
 		patroni = patroni || m.Regent == ""
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	changed = !c.known || c.version != v.Config.Version || c.patroni != patroni
+	changed := !c.known || c.version != v.Config.Version || c.patroni != patroni
 	c.known, c.version, c.patroni = true, v.Config.Version, patroni
-	return patroni, changed
+	return changed
 }
 
-// noticeConfig applies a changed dynamic configuration. One that can't be read
-// leaves the settings in force.
-func (a *Agent) noticeConfig(v events.ClusterView) {
-	if v.Config.Version == 0 {
-		return // nothing is shared yet: the file's bootstrap.dcs counts
-	}
-	patroni, changed := a.config.news(v)
-	if changed {
-		a.applyConfig(v.Config.Raw, patroni)
+// noticeConfig applies a changed dynamic configuration. It belongs to the loop, so
+// that no older one can be applied last.
+func (a *Agent) noticeConfig(ctx context.Context, v events.ClusterView) {
+	if v.Config.Version != 0 && a.config.news(v) { // else the file's bootstrap.dcs counts
+		a.applyConfig(ctx, v.Config.Raw)
 	}
 }
 
-// Reload applies the local configuration anew, with the dynamic one in force.
+// Reload applies the local configuration anew, with the dynamic one in force. It
+// returns at once.
 func (a *Agent) Reload() {
-	v := a.Snapshot().Store.View
-	patroni, _ := a.config.news(v)
-	a.applyConfig(v.Config.Raw, patroni)
+	a.reload.Store(true)
+	a.mail.signal()
 }
 
-func (a *Agent) applyConfig(dynamic []byte, patroni bool) {
-	set, pg, err := a.opt.Settings(dynamic, patroni)
+// applyConfig takes a configuration into force; one that can't be read leaves the
+// settings as they are. It belongs to the loop.
+func (a *Agent) applyConfig(ctx context.Context, dynamic []byte) {
+	set, pg, err := a.opt.Settings(dynamic, a.config.patroni)
 	if err != nil {
 		a.log.Error("the configuration can't be applied; the one in force stays", "err", err)
 		return
 	}
-	before := a.Snapshot().Settings
-	a.mail.put(events.ConfigChanged{Settings: set})
+	before := a.state.Settings
+	a.step(ctx, events.ConfigChanged{Settings: set})
 	if before.Pause != set.Pause {
-		a.mail.put(events.PauseChanged{Paused: set.Pause})
+		a.step(ctx, events.PauseChanged{Paused: set.Pause})
 	}
-	a.lane.enqueue(events.ActionID{}, func(ctx context.Context) { a.reconfigure(ctx, pg) })
+	a.queueConfig(pg)
 }
 
-// reconfigure brings a changed configuration to the server, between operations.
+func (a *Agent) queueConfig(cfg pgmgr.Config) {
+	a.lane.enqueue(operation{yields: true, run: func(ctx context.Context) { a.reconfigure(ctx, cfg) }})
+}
+
+// retryConfig tries a configuration again that PostgreSQL could not take.
+func (a *Agent) retryConfig() {
+	if cfg := a.unapplied.Swap(nil); cfg != nil {
+		a.queueConfig(*cfg)
+	}
+}
+
+// reconfigureLimit bounds how long a configuration may keep operations waiting.
+const reconfigureLimit = 5 * time.Second
+
+// reconfigure brings a changed configuration to the server, between operations. One
+// that the server can't take now is tried again with the heartbeat.
 func (a *Agent) reconfigure(ctx context.Context, cfg pgmgr.Config) {
+	ctx, cancel := context.WithTimeout(ctx, reconfigureLimit)
+	defer cancel()
+	a.unapplied.Store(nil) // an older one is past
 	if err := a.opt.Postgres.Reconfigure(cfg); err != nil {
 		a.log.Error("PostgreSQL's configuration can't be applied; the one in force stays", "err", err)
 		return
 	}
 	p := a.Snapshot().Postgres
-	if !p.Known || !p.State.Running || !p.State.Ready {
+	switch {
+	case !p.Known || !p.State.Running:
 		return // the next start writes it
+	case !p.State.Ready:
+		a.unapplied.Store(&cfg)
+		return
 	}
 	role, up := pgmgr.RolePrimary, (*events.Upstream)(nil)
 	if p.State.InRecovery {
@@ -121,7 +140,8 @@ func (a *Agent) reconfigure(ctx context.Context, cfg pgmgr.Config) {
 		err = a.opt.Postgres.Reload(ctx)
 	}
 	if err != nil {
-		a.log.Warn("PostgreSQL's configuration could not be reloaded", "err", err)
+		a.log.Warn("PostgreSQL's configuration could not be reloaded; trying again", "err", err)
+		a.unapplied.Store(&cfg)
 	}
 	a.observe.kick()
 }

@@ -20,6 +20,14 @@ import (
 // KindDecision is the kind of the derived records.
 const KindDecision = "decision"
 
+// KindPanic is the kind of the record that tells of a panic; it decides nothing.
+const KindPanic = "panic"
+
+// Panic is its payload.
+type Panic struct {
+	Why string `json:"why"`
+}
+
 // Snapshot is the payload of a journal's snapshot record (S20).
 type Snapshot struct {
 	Schema int       `json:"schema"`
@@ -78,16 +86,34 @@ func Resume(r journal.Recovered) (fsm.State, error) {
 	case snap.Table != fsm.TableHash():
 		return fsm.State{}, fmt.Errorf("resume: %w: it was written under another transition table", ErrUnusable)
 	}
-	state, machine := snap.State, fsm.New()
-	for _, rec := range r.Records {
+	state, err := fold(snap.State, r.Records, fsm.New().Step)
+	if err != nil {
+		return fsm.State{}, fmt.Errorf("resume: %w: %w", ErrUnusable, err)
+	}
+	return state, nil
+}
+
+// fold steps the facts. A fact on which the machine panics ended the agent once, and
+// must not end it at every start: it makes the journal unusable instead.
+func fold(
+	state fsm.State, records []journal.Record, step func(fsm.State, events.Entry) (fsm.State, fsm.Decision),
+) (_ fsm.State, err error) {
+	var seq uint64
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("record %d: the machine panicked: %v", seq, p)
+		}
+	}()
+	for _, rec := range records {
 		if rec.Derived {
 			continue
 		}
+		seq = rec.Seq
 		entry, err := Entry(rec)
 		if err != nil {
-			return fsm.State{}, fmt.Errorf("resume: %w: %w", ErrUnusable, err)
+			return fsm.State{}, err
 		}
-		state, _ = machine.Step(state, entry)
+		state, _ = step(state, entry)
 	}
 	return state, nil
 }
@@ -143,6 +169,8 @@ func (c *checker) take(r journal.Record) error {
 		c.report.Epochs++
 	}
 	switch {
+	case r.Kind == KindPanic:
+		c.report.LastSeq = r.Seq
 	case r.Kind == journal.KindGap:
 		c.usable = false
 		c.report.Gaps++
