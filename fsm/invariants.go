@@ -38,7 +38,8 @@ func Violations(before, after State, d Decision) []string {
 	if ops > 1 {
 		bad("%d PostgreSQL operations are ordered in one step", ops)
 	}
-	if d.Trigger == BeliefEnding && before.holds() && d.At.Before(before.fenceAt()) {
+	sameLease := before.Lease.ID == after.Lease.ID && before.Lease.TTL == after.Lease.TTL
+	if d.Trigger == BeliefEnding && before.holds() && sameLease && d.At.Before(before.fenceAt()) {
 		bad("demoted %s before the stop budget begins", before.fenceAt().Sub(d.At))
 	}
 	if bare(&after) && !d.Fired() {

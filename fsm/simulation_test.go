@@ -14,9 +14,9 @@ import (
 // writes, and peace brings a primary that all others follow, within a minute. A failing
 // seed prints its story; run it alone with -run 'TestTheClusterSurvives/SEED$'.
 func TestTheClusterSurvives(t *testing.T) {
-	seeds := 40
+	seeds := 24
 	if testing.Short() {
-		seeds = 10
+		seeds = 6
 	}
 	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() != f.DefValue {
 		if _, err := fmt.Sscan(f.Value.String(), &seeds); err != nil {

@@ -248,7 +248,7 @@ func (w *walker) fail(format string, args ...any) {
 // FuzzStep reads a story from bytes: each choice of the walker is one byte, or two.
 func FuzzStep(f *testing.F) {
 	for seed := range 20 {
-		b := make([]byte, 400)
+		b := make([]byte, 160)
 		x := uint32(seed + 1)
 		for i := range b {
 			x = x*1664525 + 1013904223
@@ -270,7 +270,10 @@ func FuzzStep(f *testing.F) {
 			return c % n
 		}
 		w := newWalker(t, choose).from(begin)
-		for len(data) > 0 {
+		for range 40 { // long stories only cost time
+			if len(data) == 0 {
+				return
+			}
 			w.take(w.next())
 		}
 	})
