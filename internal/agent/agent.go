@@ -115,7 +115,10 @@ func New(o Options) *Agent {
 	o.Snapshots.state = &a.state
 	ch := make(chan struct{})
 	a.changed.Store(&ch)
-	a.publish()
+	// Nobody shall read what the former run believed: its leases are void (S10).
+	a.published.Store(&fsm.State{
+		Schema: fsm.StateSchema, Self: o.Name, Scope: o.Scope, Version: o.Version, Settings: o.Resume.Settings, Phase: fsm.Init,
+	})
 	return a
 }
 

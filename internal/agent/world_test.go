@@ -248,3 +248,10 @@ func (n *node) promoteByHand() {
 		n.t.Fatalf("pg_ctl promote: %v: %s", err, out)
 	}
 }
+
+func command(args ...string) (string, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = "/"
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
