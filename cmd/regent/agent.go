@@ -108,7 +108,7 @@ func (d *daemon) configure() error {
 func (d *daemon) assemble(ctx context.Context) error {
 	c := d.local
 	if err := os.MkdirAll(c.Regent.RunDir, 0o700); err != nil {
-		return fmt.Errorf("make regent.run_dir: %w", err)
+		return fmt.Errorf("make regent.run_dir: %w: name a folder that this user may write, or create it for it", err)
 	}
 	var err error
 	if d.lock, err = agent.LockDataDir(c.Postgres.DataDir, string(c.Name)); err != nil {
@@ -123,6 +123,9 @@ func (d *daemon) assemble(ctx context.Context) error {
 	}
 	keeperBin, err := keeper.FindBinary(bin)
 	if err != nil {
+		return err
+	}
+	if err := ownRunDir(ctx, c.Regent.RunDir, c.Postgres.DataDir); err != nil {
 		return err
 	}
 	d.keeper = agent.NewKeeper(keeper.LaunchConfig{
@@ -151,7 +154,7 @@ func (d *daemon) openJournal() error {
 		MaxSize: c.JournalMaxSize, Snapshot: d.source.Snapshot, Logger: d.log,
 	})
 	if err != nil {
-		return fmt.Errorf("open regent.journal.dir: %w", err)
+		return fmt.Errorf("open regent.journal.dir: %w: each member needs a journal folder of its own", err)
 	}
 	d.journal = j
 	if d.resume, err = replay.Resume(found); err != nil {
@@ -173,11 +176,32 @@ func (d *daemon) openStore(ctx context.Context) error {
 		DataDir: r.DataDir, Secret: r.Password.Reveal(), Logger: d.log,
 		Timings: embedded.Timings{Heartbeat: r.HeartbeatTimeout, Election: r.ElectionTimeout, LeaderLease: r.LeaderLeaseTimeout},
 	})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("open the embedded store: another program listens on %s (is another agent running?); stop it, "+
+			"or change raft.self_addr and raft.bind_addr: %w", r.BindAddr, err)
+	}
 	if err != nil {
 		return fmt.Errorf("open the embedded store: %w", err)
 	}
 	d.store = store
 	return nil
+}
+
+// ownRunDir refuses a run directory whose keeper guards other data: the agent could
+// never start PostgreSQL from there. A keeper that is silent is the agent's business.
+func ownRunDir(ctx context.Context, runDir, dataDir string) error {
+	look, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	st, err := keeper.Peek(look, runDir)
+	if err != nil {
+		return nil
+	}
+	mine, err := keeper.Resolve(dataDir)
+	if err != nil || st.DataDir == mine {
+		return err
+	}
+	return fmt.Errorf("regent.run_dir %s belongs to the keeper (pid %d) of data directory %s: give this member a run "+
+		"directory of its own", runDir, st.KeeperPID, st.DataDir)
 }
 
 // settings is what the agent asks for whenever the shared configuration changed.
@@ -211,12 +235,14 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		// is asked is public, and what decides is the store.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 	}}
+	twin := &twinCheck{name: d.local.Name, mine: d.local.REST.URL(), store: d.store, peers: peers}
 	a := agent.New(agent.Options{
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,
 		Store: d.store, Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
 		Peers: peers, Resume: d.resume, Snapshots: d.source, Log: d.log,
+		Admit: twin.late,
 	})
-	if err := d.refuseDuplicate(ctx, peers); err != nil {
+	if ended, err := twin.early(ctx, signals); ended || err != nil {
 		return err
 	}
 	server, err := d.listen(a, peers)
@@ -302,36 +328,6 @@ func (d *daemon) reload(a *agent.Agent) {
 		d.log.Error("the REST API keeps its settings", "err", err)
 	}
 	a.Reload()
-}
-
-// refuseDuplicate refuses to start beside a living agent of the same name: any
-// answer at the address that its member key gives is one.
-func (d *daemon) refuseDuplicate(ctx context.Context, peers *http.Client) error {
-	look, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer cancel()
-	v, err := d.store.View(look, dcs.Local)
-	if err != nil {
-		return nil // nobody to ask: the store isn't there yet, and keeps the keys apart
-	}
-	m, ok := dcs.Decode(v).Member(d.local.Name)
-	if !ok || m.APIURL == "" {
-		return nil
-	}
-	req, err := http.NewRequestWithContext(look, http.MethodGet, livenessURL(m.APIURL), nil)
-	if err != nil {
-		return nil
-	}
-	resp, err := peers.Do(req)
-	if err != nil {
-		return nil // not reachable: that is our own former self
-	}
-	_ = resp.Body.Close()
-	return fmt.Errorf("start the agent: Can't start; there is already a node named '%s' running (it answers at %s): "+
-		"give this member another name, or stop the other agent", d.local.Name, m.APIURL)
-}
-
-func livenessURL(api string) string {
-	return api[:len(api)-len(filepath.Base(api))] + "liveness"
 }
 
 // close frees what assemble made. The keeper ends if its PostgreSQL is down.

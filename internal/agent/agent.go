@@ -19,7 +19,7 @@ import (
 	"github.com/pgregent/regent/pgmgr"
 )
 
-// Options are what an agent is made of. All fields are needed.
+// Options are what an agent is made of. All fields but Admit are needed.
 type Options struct {
 	Name    events.NodeName
 	Scope   string
@@ -41,6 +41,9 @@ type Options struct {
 	// Snapshots is where the journal's snapshot callback finds the state.
 	Snapshots *SnapshotSource
 	Log       *slog.Logger
+	// Admit judges the first linearizable view before the machine gets it; an error
+	// ends the agent. Nil admits everything.
+	Admit func(context.Context, events.ClusterView) error
 }
 
 // Agent runs one member. New, then Run, once.
@@ -72,7 +75,8 @@ type Agent struct {
 	reload  atomic.Bool // the local configuration changed
 	// unapplied is a configuration that PostgreSQL could not take yet.
 	unapplied atomic.Pointer[pgmgr.Config]
-	crashed   chan error    // the first panic of a part
+	fatal     chan error    // the first panic of a part, or a refused admission
+	admission sync.Once     // of the first view that is acted on
 	ended     chan struct{} // closed when the loop has ended
 }
 
@@ -106,7 +110,7 @@ func New(o Options) *Agent {
 	a := &Agent{
 		opt: o, log: o.Log, machine: fsm.New(), mail: newMailbox(), state: o.Resume,
 		answers: answers{waiting: map[string]chan Answer{}},
-		crashed: make(chan error, 1), ended: make(chan struct{}),
+		fatal:   make(chan error, 1), ended: make(chan struct{}),
 	}
 	a.lane = newLane()
 	a.observe = newObserver(o.Postgres, a.mail, o.Log, a.promotes, a.adoptForeign)

@@ -96,9 +96,29 @@ func (a *Agent) refreshView(ctx context.Context, o fsm.Ordered) {
 	v, err := a.opt.Store.View(ctx, dcs.Linearizable)
 	a.health.note(err)
 	if err == nil {
-		a.mail.put(events.ClusterObserved{View: dcs.Decode(v), Read: sent})
+		view := dcs.Decode(v)
+		if !a.admit(ctx, view) {
+			return // the agent ends
+		}
+		a.mail.put(events.ClusterObserved{View: view, Read: sent})
 	}
 	a.finished(o, dcs.ClassOf(err), err, events.Result{})
+}
+
+// admit asks once whether the agent may take part at all. No phase but the first is
+// reached without a linearizable view, so nothing has been done before.
+func (a *Agent) admit(ctx context.Context, v events.ClusterView) bool {
+	admitted := true
+	a.admission.Do(func() {
+		if a.opt.Admit == nil {
+			return
+		}
+		if err := a.opt.Admit(ctx, v); err != nil {
+			admitted = false
+			a.end(fmt.Errorf("%w: %w", ErrExit, err))
+		}
+	})
+	return admitted
 }
 
 func (a *Agent) grantLease(ctx context.Context, o fsm.Ordered, act fsm.GrantLease) {

@@ -151,4 +151,3 @@ func (n *node) startByHand() {
 		n.t.Fatalf("pg_ctl start: %v: %s", err, strings.TrimSpace(out))
 	}
 }
-

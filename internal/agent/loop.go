@@ -33,7 +33,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var err error
 	a.guarded(func() { err = a.loop(ctx) })
 	select {
-	case err = <-a.crashed:
+	case err = <-a.fatal:
 	default:
 	}
 	if errors.Is(err, ErrPanic) {
@@ -53,13 +53,18 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) guarded(part func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			select {
-			case a.crashed <- fmt.Errorf("%w: %v\n%s", ErrPanic, p, debug.Stack()):
-			default: // the first one tells enough
-			}
+			a.end(fmt.Errorf("%w: %v\n%s", ErrPanic, p, debug.Stack()))
 		}
 	}()
 	part()
+}
+
+// end makes the loop end with the error; the first one tells enough.
+func (a *Agent) end(err error) {
+	select {
+	case a.fatal <- err:
+	default:
+	}
 }
 
 // loop is the only writer of the state.
@@ -77,8 +82,8 @@ func (a *Agent) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("run the agent: %w", context.Cause(ctx))
-		case crash := <-a.crashed:
-			return crash
+		case err := <-a.fatal:
+			return err
 		case <-a.mail.wake:
 			a.noticeJump(ctx)
 			if a.reload.Swap(false) {
