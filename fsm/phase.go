@@ -67,6 +67,7 @@ const (
 	PostgresLost       Trigger = "postgres_lost"
 	CrashFailover      Trigger = "crash_failover"
 	StartTimedOut      Trigger = "start_timed_out"
+	DataLost           Trigger = "data_lost"
 	Revived            Trigger = "revived"
 	RoguePrimary       Trigger = "rogue_primary"
 	NotPrimary         Trigger = "not_primary"

@@ -68,7 +68,9 @@ func situations(t testing.TB) []State {
 	return representatives(visited)
 }
 
-// trouble is one thing going wrong, or an operator's wish.
+// trouble is one thing going wrong, or an operator's wish. Deleting the leader key by
+// hand is not among them: while its holder's agent is dead or frozen, that takes the
+// promise away with the key.
 func (w *world) trouble() {
 	n := w.nodes[w.pick(len(w.nodes))]
 	if p := w.primary(); p != nil && w.pick(2) == 0 {
@@ -77,7 +79,7 @@ func (w *world) trouble() {
 	for w.pick(3) == 0 {
 		w.storeTrouble(n)
 	}
-	switch w.pick(9) {
+	switch w.pick(12) {
 	case 0:
 		n.kill()
 		w.after(w.between(0, 4*time.Second), n.start)
@@ -88,6 +90,11 @@ func (w *world) trouble() {
 		w.note("%s node killed", n.name)
 		n.kill()
 		n.pg.die(false, false)
+		n.boots++
+		if w.pick(3) == 0 {
+			w.note("%s its journal is lost", n.name)
+			n.s = State{}
+		}
 		w.after(w.between(0, 6*time.Second), n.start)
 	case 3:
 		w.note("%s cut off from the store", n.name)
@@ -115,6 +122,26 @@ func (w *world) trouble() {
 		if n.up && !n.frozen {
 			w.note("%s restart asked for", n.name)
 			n.take(events.RestartRequested{ID: "r"})
+		}
+	case 9:
+		if p := n.pg; p.running && p.recovery && !n.frozen {
+			w.note("%s promoted behind its agent's back", n.name)
+			p.promote()
+			p.rogue = w.now
+			n.later(5*time.Millisecond, func() { n.take(events.UnexpectedPrimary{Timeline: p.branch.number}) })
+		}
+	case 10:
+		ttl := []time.Duration{2 * time.Second, 3 * time.Second, 5 * time.Second}[w.pick(3)]
+		w.note("ttl becomes %s", ttl)
+		for _, x := range w.nodes {
+			x.set.TTL = ttl
+			x.later(w.between(0, 100*time.Millisecond), func() { x.take(events.ConfigChanged{Settings: x.set}) })
+		}
+	case 11:
+		w.note("%s data directory removed", n.name)
+		if n.pg != nil && len(w.nodes) > 2 && !n.pg.writable() {
+			n.pg.die(false, false)
+			n.pg.data, n.pg.branch, n.pg.system = false, nil, ""
 		}
 	}
 }

@@ -53,7 +53,7 @@ func promotingRules() []rule {
 func leadingRules() []rule {
 	rules := append([]rule{shutdownRule(), foreignRule()}, mustHold(needed)...)
 	return append(rules,
-		crashFailoverRule(),
+		dataLostRule(), crashFailoverRule(),
 		rule{
 			id: "crashed", trigger: PostgresCrashed,
 			when: func(s *State) (bool, string) {
@@ -113,6 +113,25 @@ func leadingRules() []rule {
 			status: leaderStatus,
 		},
 	)
+}
+
+// dataLostRule: the server is down and its data directory empty.
+func dataLostRule() rule {
+	return rule{
+		id: "data-lost", trigger: DataLost,
+		when: func(s *State) (bool, string) {
+			if s.pg().Running || s.unseen() || !empty(s) {
+				return false, "there is a server, or data to start one from"
+			}
+			return true, "the leader key is ours, but the data directory is empty"
+		},
+		do: func(e *effects) {
+			e.beginDemotion(DemoteWork{Why: "the data directory is empty", Mode: "kill"})
+		},
+		status: func(*State) string {
+			return "released leader key voluntarily as data dir empty and currently leader"
+		},
+	}
 }
 
 // crashFailoverRule is primary_start_timeout 0: no restart while somebody can take
@@ -262,7 +281,7 @@ func revivingRules() []rule {
 			},
 			do: func(e *effects) { e.Revive = ReviveWork{} },
 		},
-		crashFailoverRule(), switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
+		dataLostRule(), crashFailoverRule(), switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
 		rule{
 			id: "timed-out", trigger: StartTimedOut,
 			when: func(s *State) (bool, string) {

@@ -51,14 +51,23 @@ func rejoiningRules() []rule {
 			switch {
 			case !s.holds():
 				return false, "the leader key isn't ours"
-			case s.pg().Running || s.Rejoin.Starts == 0:
+			case s.pg().Running:
+				return false, "PostgreSQL runs"
+			case s.pg().Data.Content != events.DataCluster:
+				return true, "the leader key is ours, and there is no data to start PostgreSQL from: another may lead"
+			case s.Rejoin.Starts == 0:
 				return false, "PostgreSQL has not failed to start"
 			default:
 				return true, "the leader key is ours, and PostgreSQL does not start: another may lead"
 			}
 		},
-		do:     func(e *effects) { e.once(ReleaseLeader{Lease: e.Lease.ID}) },
-		status: func(*State) string { return "removed leader key after trying and failing to start postgres" },
+		do: func(e *effects) { e.once(ReleaseLeader{Lease: e.Lease.ID}) },
+		status: func(s *State) string {
+			if empty(s) {
+				return "released leader key voluntarily as data dir empty and currently leader"
+			}
+			return "removed leader key after trying and failing to start postgres"
+		},
 	}, {
 		id: "pause-after-failure", when: func(s *State) (bool, string) {
 			if s.Now >= s.Rejoin.NotBefore {
@@ -137,7 +146,10 @@ func rejoiningRules() []rule {
 			if ok && m.IsPrimary() && s.upstream() != nil {
 				return false, string(m.Name) + " is a primary"
 			}
-			return true, "waiting until " + orNone(string(s.leader().Name)) + " is a primary"
+			if s.leader().Name == "" {
+				return true, "waiting until somebody leads"
+			}
+			return true, "waiting until " + string(s.leader().Name) + " is a primary"
 		},
 		status: func(*State) string { return "waiting for the leader to become a primary" },
 	}}

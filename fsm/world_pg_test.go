@@ -30,6 +30,7 @@ type server struct {
 	pid       int
 	armed     Fence
 	promoted  events.Instant
+	rogue     events.Instant // promoted by nobody who may
 }
 
 func (p *server) String() string {
@@ -59,7 +60,7 @@ func (p *server) die(ours, fenced bool) {
 		return
 	}
 	down := events.PostgresDown{PID: p.pid, Signal: 9, Ours: ours, Fenced: fenced}
-	p.running, p.ready, p.streaming, p.armed, p.pid = false, false, false, Fence{}, 0
+	p.running, p.ready, p.streaming, p.armed, p.pid, p.rogue = false, false, false, Fence{}, 0, 0
 	p.node.later(p.node.w.between(time.Millisecond, 5*time.Millisecond), func() { p.node.take(down) })
 }
 
@@ -105,7 +106,7 @@ func (p *server) contained(up *server) bool {
 
 func (p *server) start(standby bool) {
 	p.node.w.pids++
-	p.running, p.ready, p.recovery, p.pid = true, true, standby, p.node.w.pids
+	p.running, p.ready, p.recovery, p.pid, p.rogue = true, true, standby, p.node.w.pids, 0
 	p.signal = standby
 }
 

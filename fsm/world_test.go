@@ -119,8 +119,12 @@ func (w *world) judge() {
 	w.t.Helper()
 	var writable []string
 	for _, n := range w.nodes {
-		if n.pg.writable() {
+		switch p := n.pg; {
+		case !p.writable():
+		case p.rogue == 0:
 			writable = append(writable, string(n.name))
+		case n.up && w.now.Sub(max(p.rogue, n.awake)) > 700*time.Millisecond:
+			w.fail("%s was promoted behind its agent's back, and is still writable", n.name)
 		}
 	}
 	if len(writable) > 1 {
@@ -191,8 +195,10 @@ type node struct {
 	watch  *mem.Client
 
 	up      bool
+	boots   int
 	run     int // outcomes of a former run reach nobody
 	frozen  bool
+	awake   events.Instant // since when its agent has been at work
 	missed  []func()
 	offline bool
 	seen    events.Revision
@@ -210,8 +216,9 @@ func (n *node) start() {
 	}
 	n.up, n.seen, n.lane, n.busy, n.down = true, 0, nil, false, false
 	n.run++
+	n.awake = n.w.now
 	n.w.note("%s agent starts", n.name)
-	n.take(events.AgentStarted{Node: n.name, Scope: "demo", Version: "test", Boot: "boot1", Settings: n.set})
+	n.take(events.AgentStarted{Node: n.name, Scope: "demo", Version: "test", Boot: fmt.Sprint("boot", n.boots), Settings: n.set})
 	n.later(5*time.Millisecond, func() {
 		found := events.KeeperFound{}
 		if n.pg.running {
@@ -331,7 +338,7 @@ func (n *node) freeze(d time.Duration) {
 	n.frozen = true
 	n.w.after(d, func() {
 		n.w.note("%s thaws", n.name)
-		n.frozen = false
+		n.frozen, n.awake = false, n.w.now
 		n.pg.fence() // the keeper's clock went on; what W measures is out of this world
 		missed := n.missed
 		n.missed = nil
