@@ -206,7 +206,7 @@ type DemoteWork struct {
 // RejoinWork is the ladder back to the holder's history. It survives a restart of
 // the agent (S21), so that no rung is retried for ever.
 type RejoinWork struct {
-	Stage   string             `json:"stage,omitempty"`  // judge, stop, rewind, clone, start
+	Stage   string             `json:"stage,omitempty"`  // judge, stop, rewind, clone, start, start-alone
 	Leader  events.NodeName    `json:"leader,omitempty"` // whom the work is for
 	Source  events.NodeName    `json:"source,omitempty"` // of the copy
 	Verdict *events.Divergence `json:"verdict,omitempty"`

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pgregent/regent/events"
 )
@@ -70,6 +71,10 @@ func cloneFailedStatus(s *State) string {
 	return fmt.Sprintf("failed to bootstrap from %s '%s'", sourceRole(s), s.Rejoin.Source)
 }
 
+// aloneGrace is how long a standby that was started with nobody to follow may take to
+// answer when there is somebody to follow.
+const aloneGrace = 3 * time.Second
+
 // startingRules wait for a standby to come up.
 func startingRules() []rule {
 	return []rule{
@@ -84,6 +89,25 @@ func startingRules() []rule {
 			},
 			do:     func(e *effects) { e.Rejoin.Stage, e.Rejoin.Starts = "", 0 },
 			status: secondaryStatus,
+		},
+		{
+			// A standby that needs WAL to become consistent never answers while it has
+			// nobody to get it from, and what doesn't answer can't be re-pointed.
+			id: "leader-appeared", when: func(s *State) (bool, string) {
+				switch {
+				case s.Rejoin.Stage != "start-alone" || !s.otherLeads():
+					return false, "PostgreSQL wasn't started alone, or nobody leads"
+				case !s.pg().Running || s.pg().Ready || s.phaseAge() < aloneGrace:
+					return false, "PostgreSQL, started with nobody to follow, may still come up"
+				default:
+					return true, "PostgreSQL, started with nobody to follow, doesn't answer, and " + string(s.leader().Name) + " leads"
+				}
+			},
+			do: func(e *effects) {
+				e.Rejoin.Stage, e.Rejoin.Why = "stop", "it was started with nobody to follow"
+				e.operate(Stop{Mode: "fast", Patience: 5 * time.Second})
+			},
+			status: func(*State) string { return "starting as a secondary" },
 		},
 		{
 			id: "coming-up", when: func(s *State) (bool, string) {

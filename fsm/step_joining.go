@@ -284,7 +284,10 @@ func joiningStoppedRules() []rule {
 			when: func(s *State) (bool, string) {
 				return s.Store.Known, "nobody else leads"
 			},
-			do:     func(e *effects) { e.operate(StartStandby{}) },
+			do: func(e *effects) {
+				e.Rejoin.Stage = "start-alone"
+				e.operate(StartStandby{})
+			},
 			status: func(*State) string { return "starting as a secondary" },
 		},
 	}

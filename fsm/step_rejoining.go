@@ -132,6 +132,7 @@ func rejoiningRules() []rule {
 		},
 		do: func(e *effects) {
 			e.Rejoin.Starts++
+			e.Rejoin.Stage = "start-alone"
 			e.operate(StartStandby{})
 		},
 		status: func(*State) string { return "starting as a secondary" },

@@ -227,6 +227,9 @@ func (s *State) deadlines() []SetTimer {
 		{"stop", s.Demote.RetryAt},
 		{"resume", s.resumedEnd()},
 	}
+	if s.Phase == Starting && s.Rejoin.Stage == "start-alone" {
+		d = append(d, SetTimer{"alone", s.Since.Add(aloneGrace)})
+	}
 	if s.holds() {
 		d = append(d, SetTimer{TimerBelief, s.fenceAt()})
 	}
