@@ -69,9 +69,22 @@ func freezeKeeper() Fault {
 			}
 			primary.PowerOff()
 			err := primary.KillAgent()
-			pause(ctx, a.Cluster.TTL()+2*time.Second)
+			for limit := time.Now().Add(30 * time.Second); !a.otherPrimary(primary) && time.Now().Before(limit); {
+				pause(ctx, 10*time.Millisecond)
+			}
+			pause(ctx, time.Second) // two primaries, side by side
 			return errors.Join(err, unix.Kill(keeper, unix.SIGCONT), primary.PowerOn())
 		}}
+}
+
+// otherPrimary reports that a member other than n is seen as primary.
+func (a *Arena) otherPrimary(n *sandbox.Node) bool {
+	for name, role := range a.Watcher.Roles() {
+		if role == history.Primary && name != n.Name() {
+			return true
+		}
+	}
+	return false
 }
 
 // A watcher that sees nothing wrong without fencing would see nothing wrong at all: with its

@@ -22,10 +22,10 @@ const reportFile = "performance.md"
 
 type benchFlags struct {
 	timings
-	runs             int
-	only             string
-	asJSON           bool
-	report, programs string
+	place
+	runs         int
+	only, report string
+	asJSON       bool
 }
 
 func benchCommand() *cobra.Command {
@@ -39,15 +39,14 @@ func benchCommand() *cobra.Command {
 			if f.report != "" {
 				outputs[reportFile] = f.report
 			}
-			return inBase(f.programs, outputs, func(b *sandbox.Base) error { return f.bench(cmd.Context(), b) })
+			return inBase(f.place, outputs, func(b *sandbox.Base) error { return f.bench(cmd.Context(), b) })
 		},
 	}
-	f.flags(cmd)
+	flags(cmd, &f.timings, &f.place)
 	cmd.Flags().IntVar(&f.runs, "runs", 5, "trials a line")
 	cmd.Flags().StringVar(&f.only, "only", "", "measure only the lines whose name contains this")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print the report as JSON on stdout, progress on stderr")
 	cmd.Flags().StringVar(&f.report, "report", "", "write the report as Markdown to this file")
-	cmd.Flags().StringVar(&f.programs, "programs", "", "folder of regent and regent-keeper (default: this program's)")
 	return cmd
 }
 
@@ -57,7 +56,7 @@ func (f *benchFlags) bench(ctx context.Context, b *sandbox.Base) error {
 		progress = os.Stderr
 	}
 	machine := chaos.ThisMachine(programVersion(ctx, filepath.Join(b.PGBin, "postgres")), version)
-	lines, err := chaos.Bench(ctx, chaos.BenchOptions{Runs: f.runs, Only: f.only, Cluster: f.options(b, "b"), Out: progress})
+	lines, err := chaos.Bench(ctx, chaos.BenchOptions{Runs: f.runs, Only: f.only, Cluster: options(b, "b", f.timings, f.place), Out: progress})
 	r := chaos.Report{Machine: machine, Runs: f.runs, TTL: f.ttl, Lines: lines}
 	if f.asJSON {
 		enc := json.NewEncoder(os.Stdout)

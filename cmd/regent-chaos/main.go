@@ -52,15 +52,17 @@ func run(ctx context.Context) int {
 
 // inBase runs body in the program's second run, which has the Base, and in the first run waits
 // for that and sweeps.
-func inBase(programs string, outputs map[string]string, body func(*sandbox.Base) error) error {
-	if programs == "" {
+func inBase(p place, outputs map[string]string, body func(*sandbox.Base) error) error {
+	if p.programs == "" {
 		self, err := os.Executable()
 		if err != nil {
 			return fmt.Errorf("find the running program: %w", err)
 		}
-		programs = filepath.Dir(self)
+		p.programs = filepath.Dir(self)
 	}
-	base, code, err := sandbox.Enter(sandbox.BaseOptions{Programs: programs, Outputs: outputs, In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	base, code, err := sandbox.Enter(sandbox.BaseOptions{
+		Programs: p.programs, Keep: p.keep, Outputs: outputs, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+	})
 	switch {
 	case err != nil:
 		return err
@@ -77,18 +79,27 @@ func inBase(programs string, outputs map[string]string, body func(*sandbox.Base)
 	}
 }
 
-// timings are the flags that every cluster takes.
+// place is where clusters run, and what of.
+type place struct {
+	programs string
+	keep     bool
+}
+
+// timings are the cluster's.
 type timings struct{ ttl, loopWait, retryTimeout time.Duration }
 
-func (t *timings) flags(cmd *cobra.Command) {
+// flags that every command takes.
+func flags(cmd *cobra.Command, t *timings, p *place) {
+	cmd.Flags().StringVar(&p.programs, "programs", "", "folder of regent and regent-keeper (default: this program's)")
+	cmd.Flags().BoolVar(&p.keep, "keep", false, "leave the clusters' folders in place, whatever comes")
 	cmd.Flags().DurationVar(&t.ttl, "ttl", 2*time.Second, "the leader lease")
 	cmd.Flags().DurationVar(&t.loopWait, "loop-wait", time.Second, "the heartbeat")
 	cmd.Flags().DurationVar(&t.retryTimeout, "retry-timeout", time.Second, "how long calls are tried")
 }
 
-func (t *timings) options(b *sandbox.Base, folder string) sandbox.Options {
+func options(b *sandbox.Base, folder string, t timings, p place) sandbox.Options {
 	return sandbox.Options{
-		Dir: filepath.Join(b.Dir, folder), Bin: b.Bin, PGBin: b.PGBin,
+		Dir: filepath.Join(b.Dir, folder), Bin: b.Bin, PGBin: b.PGBin, Keep: p.keep,
 		TTL: t.ttl, LoopWait: t.loopWait, RetryTimeout: t.retryTimeout,
 	}
 }

@@ -13,11 +13,11 @@ import (
 
 func soakCommand() *cobra.Command {
 	var (
-		t        timings
-		kills    int
-		minutes  float64
-		seed     uint64
-		programs string
+		t       timings
+		kills   int
+		minutes float64
+		seed    uint64
+		where   place
 	)
 	cmd := &cobra.Command{
 		Use: "soak", Short: "Random kills in a loop, under a writer and a judge", Args: cobra.NoArgs,
@@ -26,10 +26,10 @@ func soakCommand() *cobra.Command {
 			"with never two primaries, and with no acknowledged row lost except where a primary's whole node was killed.\n" +
 			"The first violation ends the soak and keeps the cluster's folder. At the end every journal is replayed.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return inBase(programs, nil, func(b *sandbox.Base) error {
+			return inBase(where, nil, func(b *sandbox.Base) error {
 				o := chaos.SoakOptions{
 					Kills: kills, For: time.Duration(minutes * float64(time.Minute)), Seed: seed,
-					Cluster: t.options(b, "soak"), Out: os.Stdout,
+					Cluster: options(b, "soak", t, where), Out: os.Stdout,
 				}
 				if o.For > 0 && !cmd.Flags().Changed("kills") {
 					o.Kills = 0
@@ -41,10 +41,9 @@ func soakCommand() *cobra.Command {
 			})
 		},
 	}
-	t.flags(cmd)
+	flags(cmd, &t, &where)
 	cmd.Flags().IntVar(&kills, "kills", 50, "how many strikes")
 	cmd.Flags().Float64Var(&minutes, "minutes", 0, "strike for so long instead")
 	cmd.Flags().Uint64Var(&seed, "seed", 0, "which strikes (default: random, and printed)")
-	cmd.Flags().StringVar(&programs, "programs", "", "folder of regent and regent-keeper (default: this program's)")
 	return cmd
 }
