@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -55,8 +57,10 @@ type daemon struct {
 	environ []string
 	log     *slog.Logger
 
-	mu     sync.Mutex
-	local  *config.Config // replaced by a reload
+	reloading sync.Mutex // held through a reload: signals and the REST API ask for one
+
+	mu     sync.Mutex     // guards local and warned
+	local  *config.Config // replaced by a reload, which alone may read it unguarded then
 	warned map[string]bool
 
 	lock    *agent.Lock
@@ -94,14 +98,21 @@ func (d *daemon) configure() error {
 	if err := config.Errors(problems); err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 {
-		return errors.New("the agent must not run as root, because PostgreSQL refuses to: run it as the user that owns " +
-			"the data directory, for example: su postgres -c 'regent agent " + d.path + "'")
+	if err := refuseRoot(os.Geteuid(), d.path); err != nil {
+		return err
 	}
 	d.local = local
 	d.log = logging.New(os.Stderr, local.Log.Level, local.Log.JSON)
 	d.warn(problems)
 	return nil
+}
+
+func refuseRoot(uid int, path string) error {
+	if uid != 0 {
+		return nil
+	}
+	return errors.New("the agent must not run as root, because PostgreSQL refuses to: run it as the user that owns " +
+		"the data directory, for example: su postgres -c '" + strings.TrimSpace("regent agent "+path) + "'")
 }
 
 // assemble makes everything that can be made without waiting.
@@ -243,6 +254,9 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		Admit: twin.late,
 	})
 	if ended, err := twin.early(ctx, signals); ended || err != nil {
+		if ended {
+			d.log.Info("the agent was asked to end before it began; nothing was touched")
+		}
 		return err
 	}
 	server, err := d.listen(a, peers)
@@ -311,11 +325,16 @@ func (d *daemon) obey(ctx context.Context, a *agent.Agent, signals <-chan os.Sig
 
 // reload reads the file again; one that can't be used leaves the settings in force.
 func (d *daemon) reload(a *agent.Agent) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	local, err := config.Load(d.path, d.environ)
 	if err == nil {
 		problems := config.Validate(local, ctl.Support())
 		d.warn(problems)
 		err = config.Errors(problems)
+	}
+	if err == nil {
+		err = sameMember(d.local, local)
 	}
 	if err != nil {
 		d.log.Error("the configuration can't be reloaded; the one in force stays", "err", err)
@@ -328,6 +347,32 @@ func (d *daemon) reload(a *agent.Agent) {
 		d.log.Error("the REST API keeps its settings", "err", err)
 	}
 	a.Reload()
+}
+
+// sameMember refuses a file that describes another member: what an agent is, and where
+// it works, stays as long as it runs.
+func sameMember(now, next *config.Config) error {
+	var changed []string
+	for _, c := range []struct {
+		key  string
+		same bool
+	}{
+		{"scope", now.Scope == next.Scope},
+		{"namespace", now.Namespace == next.Namespace},
+		{"name", now.Name == next.Name},
+		{"postgresql.data_dir", now.Postgres.DataDir == next.Postgres.DataDir},
+		{"regent.run_dir", now.Regent.RunDir == next.Regent.RunDir},
+		{"regent.journal.dir", now.Regent.JournalDir == next.Regent.JournalDir},
+		{"raft", reflect.DeepEqual(now.Raft, next.Raft)},
+	} {
+		if !c.same {
+			changed = append(changed, c.key)
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s changed, which takes a restart of the agent", strings.Join(changed, ", "))
 }
 
 // close frees what assemble made. The keeper ends if its PostgreSQL is down.

@@ -22,13 +22,10 @@ import (
 // paths, addresses, the locale and the store.
 func TestTheDocumentsFileRuns(t *testing.T) {
 	needsPostgres(t)
-	text, err := os.ReadFile("../config/testdata/document.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := os.Getenv(documentEnv)
 	run, data := pgtest.SocketDir(t), pgtest.EmptyDataDir(t)
 	rest, pg, raft := pgtest.FreePort(t), pgtest.FreePort(t), pgtest.FreePort(t)
-	file := string(text)
+	file := text
 	for _, r := range [][2]string{
 		{"  listen: 0.0.0.0:8008", fmt.Sprintf("  listen: 127.0.0.1:%d", rest)},
 		{"172.1.1.197:8008", fmt.Sprintf("127.0.0.1:%d", rest)},

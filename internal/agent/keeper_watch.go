@@ -73,7 +73,12 @@ func (a *Agent) connectKeeper(ctx context.Context) (*keeper.Client, error) {
 	if a.unanswered(ctx, min(a.keeperPatience(), keeperAtMost), silent) {
 		a.endSilentKeeper(ctx)
 	}
-	launch, cancel := context.WithTimeout(ctx, keeperLaunch)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("start the keeper: %w", err)
+	}
+	// A start that has begun is seen through, so that an agent that ends meanwhile
+	// leaves no keeper behind that it doesn't know.
+	launch, cancel := context.WithTimeout(context.WithoutCancel(ctx), keeperLaunch)
 	defer cancel()
 	return a.opt.Keeper.connect(launch)
 }
@@ -113,11 +118,12 @@ func (a *Agent) serveKeeper(ctx context.Context, c *keeper.Client) (answered boo
 	defer pings.Wait()
 	defer stop()
 	st, err := a.greetKeeper(ctx, c)
+	if ctx.Err() != nil {
+		return false // whoever ends the agent may still want the connection
+	}
 	if err != nil {
-		if ctx.Err() == nil {
-			a.log.Warn("the keeper does not say what it guards; connecting again", "err", err)
-			a.mail.put(events.KeeperLost{Why: err.Error()})
-		}
+		a.log.Warn("the keeper does not say what it guards; connecting again", "err", err)
+		a.mail.put(events.KeeperLost{Why: err.Error()})
 		_ = c.Close() // it is of no use any more
 		return false
 	}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,7 +28,18 @@ import (
 	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m, "./cmd/regent", "./cmd/regent-keeper") }
+// documentEnv carries the document's file to the tests, whose user may not be able to
+// read the clone.
+const documentEnv = "REGENT_TEST_DOCUMENT"
+
+func TestMain(m *testing.M) {
+	if text, err := os.ReadFile("../config/testdata/document.yml"); err == nil {
+		if err := os.Setenv(documentEnv, string(text)); err != nil {
+			panic(err)
+		}
+	}
+	pgtest.Main(m, "./cmd/regent", "./cmd/regent-keeper")
+}
 
 // patience bounds every wait; no test waits for it to pass.
 const patience = 40 * time.Second
@@ -54,6 +67,7 @@ type node struct {
 	done   chan error
 	agent  *agent.Agent
 	closed func()
+	panics atomic.Bool // the settings do, when they are read next
 	mu     sync.Mutex
 }
 
@@ -131,6 +145,9 @@ func (n *node) serve(rw http.ResponseWriter, r *http.Request) {
 }
 
 func (n *node) settings([]byte, bool) (events.Settings, pgmgr.Config, error) {
+	if n.panics.Swap(false) {
+		panic("injected")
+	}
 	set := events.Settings{
 		TTL: 3 * time.Second, LoopWait: time.Second, RetryTimeout: time.Second, PrimaryStartTimeout: 30 * time.Second,
 		MaximumLagOnFailover: 1 << 20, MemberSlotsTTL: 30 * time.Minute, UseSlots: true, UsePgRewind: true, RemoveDataDir: true,
