@@ -197,6 +197,7 @@ func absorbRenewal(e *effects, ev events.LeaseRenewed) {
 		return
 	}
 	e.Lease.Sent, e.Lease.TTL, e.Lease.Failures = ev.SentAt, ev.TTL, 0
+	e.Lease.Trust = min(ev.TTL, e.Settings.TTL)
 	leads := slices.Contains(ev.Keys, "leader")
 	switch {
 	case leads:

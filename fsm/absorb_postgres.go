@@ -130,8 +130,12 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 			e.Publish = Published{Again: e.Now.Add(e.Settings.LoopWait)}
 		}
 	case RevokeLease{}.Kind():
-		if ev.Result.Lease == e.Lease.ID {
+		switch next := e.Lease.Next; {
+		case ev.Result.Lease == e.Lease.ID:
 			e.Lease, e.Holder = Lease{}, Holder{}
+		case next != nil && next.ID == ev.Result.Lease && done:
+			e.Lease.Next, e.Lease.Moving = nil, false
+			e.Lease.GrantAfter = e.Now.Add(e.Settings.LoopWait)
 		}
 	case SyncSlots{}.Kind():
 		e.Postgres.SlotsAgain = e.Now.Add(e.Settings.LoopWait)
@@ -158,7 +162,7 @@ func (e *effects) outcomeGrant(ev events.ActionFinished) {
 		e.order(RevokeLease{Lease: ev.Result.Lease})
 	default:
 		l := Lease{
-			ID: ev.Result.Lease, TTL: ev.Result.TTL, Asked: e.Settings.TTL,
+			ID: ev.Result.Lease, TTL: ev.Result.TTL, Trust: min(ev.Result.TTL, e.Settings.TTL), Asked: e.Settings.TTL,
 			Sent: ev.Result.SentAt, Tried: ev.Result.SentAt, Void: e.Lease.Void,
 		}
 		if e.Lease.ID != "" {

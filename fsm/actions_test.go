@@ -92,7 +92,7 @@ func TestActionsArePlainData(t *testing.T) {
 // it stands under and until when, so that an executor can give up in time.
 func TestActionsUnderTheLeaseSaySo(t *testing.T) {
 	for _, a := range allActions() {
-		s := State{Now: 100, Settings: events.Settings{TTL: 10e9}, Lease: Lease{ID: "mine", TTL: 10e9, Sent: 50}}
+		s := State{Now: 100, Settings: events.Settings{TTL: 10e9}, Lease: Lease{ID: "mine", TTL: 10e9, Trust: 10e9, Sent: 50}}
 		e := &effects{State: &s, entry: events.Entry{Seq: 7}}
 		e.order(a)
 		o := e.out[0]

@@ -12,11 +12,24 @@ func (s *State) beliefEnd() events.Instant {
 	if s.Lease.ID == "" || s.Lease.Sent == 0 {
 		return 0
 	}
-	return s.Lease.Sent.Add(events.Belief(s.Lease.TTL))
+	end := s.Lease.Sent.Add(events.Belief(s.Lease.trust()))
+	if next := s.Lease.Next; next != nil && s.Lease.Moving {
+		// The leader key may hang on either.
+		end = min(end, next.Sent.Add(events.Belief(next.trust())))
+	}
+	return end
+}
+
+// trust is how much of the lease's ttl counts.
+func (l *Lease) trust() time.Duration {
+	if l.Trust == 0 {
+		return l.TTL
+	}
+	return l.Trust
 }
 
 // budget is B: how long before D the server is being stopped (S2).
-func (s *State) budget() time.Duration { return events.StopBudget(s.Lease.TTL) }
+func (s *State) budget() time.Duration { return events.StopBudget(s.Lease.trust()) }
 
 // fenceAt is D−B, after which this member must not act as holder any more.
 func (s *State) fenceAt() events.Instant { return s.beliefEnd().Add(-s.budget()) }
@@ -124,7 +137,7 @@ func (e *effects) lookAgain() {
 
 // renewEvery is the renewal's own cadence (S7).
 func (s *State) renewEvery() time.Duration {
-	return min(s.Settings.LoopWait, events.Belief(s.Lease.TTL)/4)
+	return min(s.Settings.LoopWait, events.Belief(s.Lease.trust())/4)
 }
 
 // renewAt is when the next renewal is due.
@@ -136,7 +149,7 @@ func (s *State) renewAt() events.Instant {
 		return s.Lease.Tried.Add(events.Belief(s.Settings.TTL) / 16)
 	}
 	if s.Lease.Failures > 0 {
-		return s.Lease.Tried.Add(events.Belief(s.Lease.TTL) / 16)
+		return s.Lease.Tried.Add(events.Belief(s.Lease.trust()) / 16)
 	}
 	return s.Lease.Sent.Add(s.renewEvery())
 }

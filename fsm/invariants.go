@@ -38,7 +38,7 @@ func Violations(before, after State, d Decision) []string {
 	if ops > 1 {
 		bad("%d PostgreSQL operations are ordered in one step", ops)
 	}
-	sameLease := before.Lease.ID == after.Lease.ID && before.Lease.TTL == after.Lease.TTL
+	sameLease := before.Lease.ID == after.Lease.ID && before.Lease.Trust == after.Lease.Trust
 	if d.Trigger == BeliefEnding && before.holds() && sameLease && d.At.Before(before.fenceAt()) {
 		bad("demoted %s before the stop budget begins", before.fenceAt().Sub(d.At))
 	}
@@ -61,7 +61,9 @@ func bare(s *State) bool {
 		return false
 	}
 	switch s.Phase {
-	case Init, Stopped:
+	case Init:
+		return s.Keeper.Up && !s.Keeper.Armed && s.phaseAge() >= s.Settings.TTL
+	case Stopped:
 		return false
 	case Joining:
 		waits, _ := s.unsure()

@@ -6,7 +6,13 @@ import (
 
 // A lease keeps the ttl it was granted with, so a changed ttl takes a new lease.
 // The holder moves its leader key over in one guarded transaction before it lets
-// the old lease go; until the outcome is known, belief rests on the old one.
+// the old lease go; until the outcome is known, belief rests on both.
+//
+// A shorter ttl needs care: the keeper's deadline can't be taken back, and once the
+// key hangs on the new lease others may lead when that one ends, even if the agent
+// dies in between. So the belief first shrinks with the renewals of the old lease
+// (Lease.Trust), and the key is moved only when the keeper's deadline lies within
+// what the new lease is good for.
 
 // changeTTL gets a lease of the new ttl, when nothing else is going on.
 func (e *effects) changeTTL() {
@@ -14,7 +20,8 @@ func (e *effects) changeTTL() {
 		e.moveLease()
 		return
 	}
-	calm := e.Phase == Following || e.Phase == Leading
+	calm := e.Phase == Following ||
+		e.Phase == Leading && e.Lease.trust() <= e.Settings.TTL && e.Keeper.Sent <= e.beliefEnd()
 	if calm && e.Lease.Asked != e.Settings.TTL && e.Now >= e.Lease.GrantAfter && e.leader().Name != "" {
 		e.once(GrantLease{TTL: e.Settings.TTL})
 	}
@@ -28,7 +35,12 @@ func (e *effects) moveLease() {
 		e.adoptNext(l.Version)
 	case !e.holds() && l.Name != e.Self:
 		e.adoptNext(0)
+	case e.InFlight(HandOver{}):
+	case e.Keeper.Sent > next.Sent.Add(events.Belief(next.trust())) || e.Now >= next.Sent.Add(events.Belief(next.trust())/2):
+		// Not in time. The new lease goes first, so that the key can't follow it.
+		e.once(RevokeLease{Lease: next.ID})
 	case e.believes() && e.Phase == Leading:
+		e.Lease.Moving = true
 		e.once(HandOver{To: e.Self, ToLease: next.ID, Lease: e.Lease.ID, Optime: e.pg().Position})
 	}
 }
@@ -61,7 +73,7 @@ func (e *effects) outcomeMove(ev events.ActionFinished) {
 		e.adoptNext(ev.Result.Revision)
 	case events.Refused:
 		e.order(RevokeLease{Lease: e.Lease.Next.ID})
-		e.Lease.Next = nil
+		e.Lease.Next, e.Lease.Moving = nil, false
 		e.Lease.GrantAfter = e.Now.Add(e.Settings.LoopWait)
 	default:
 		e.refresh()

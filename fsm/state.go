@@ -105,11 +105,16 @@ type StoreState struct {
 type Lease struct {
 	ID  events.LeaseID `json:"id,omitempty"`
 	TTL time.Duration  `json:"ttl,omitempty"` // as granted
+	// Trust is how much of TTL counts for the belief: no more than the ttl that is set
+	// now, so that a shorter one is obeyed before there is a lease of it.
+	Trust time.Duration `json:"trust,omitempty"`
 	// Asked is the ttl that was asked for; Next is a lease of another ttl that is to
 	// take this one's place.
-	Asked time.Duration  `json:"asked,omitempty"`
-	Next  *Lease         `json:"next,omitempty"`
-	Sent  events.Instant `json:"sent,omitempty"`
+	Asked time.Duration `json:"asked,omitempty"`
+	Next  *Lease        `json:"next,omitempty"`
+	// Moving: the leader key may hang on Next by now.
+	Moving bool           `json:"moving,omitempty"`
+	Sent   events.Instant `json:"sent,omitempty"`
 	// Tried is when the last renewal was sent, answered or not.
 	Tried    events.Instant `json:"tried,omitempty"`
 	Failures int            `json:"failures,omitempty"` // renewals failed in a row
@@ -158,8 +163,9 @@ type Keeper struct {
 	Armed   bool   `json:"armed,omitempty"`
 	Adopted bool   `json:"adopted,omitempty"`
 	Fencing bool   `json:"fencing,omitempty"`
-	// Sent is the last deadline asked for.
-	Sent events.Instant `json:"sent,omitempty"`
+	// Sent is the last deadline asked for, Revision the leadership it was asked under.
+	Sent     events.Instant  `json:"sent,omitempty"`
+	Revision events.Revision `json:"revision,omitempty"`
 }
 
 // BootstrapWork is how far the creation of a cluster is.

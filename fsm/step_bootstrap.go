@@ -129,7 +129,7 @@ func (e *effects) advanceBootstrap() {
 // startPrimary starts PostgreSQL writable under the lease.
 func (e *effects) startPrimary() {
 	e.Postgres.Promoted, e.Keeper.Armed = true, true
-	e.Keeper.Sent = e.beliefEnd()
+	e.Keeper.Sent, e.Keeper.Revision = e.beliefEnd(), e.Holder.Revision
 	e.operate(StartPrimary{Fence: e.fence()})
 }
 

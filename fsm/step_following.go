@@ -209,6 +209,6 @@ func (s *State) resumedEnd() events.Instant {
 func (e *effects) promote() {
 	e.Race, e.Rejoin, e.Revive = RaceWork{}, RejoinWork{}, ReviveWork{}
 	e.Postgres.Promoted, e.Keeper.Armed = true, true
-	e.Keeper.Sent = e.beliefEnd()
+	e.Keeper.Sent, e.Keeper.Revision = e.beliefEnd(), e.Holder.Revision
 	e.operate(Promote{Fence: e.fence()})
 }

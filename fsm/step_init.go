@@ -22,6 +22,29 @@ func initRules() []rule {
 			},
 		},
 		{
+			// What the keeper has armed, it stops in time. A primary without that and
+			// without a word from the store may be a second one.
+			id: "unclaimed-primary", trigger: PrimaryUnclaimed,
+			when: func(s *State) (bool, string) {
+				switch {
+				case !s.Postgres.Known || !s.Keeper.Up || !s.primaryUp():
+					return false, "no primary is known to run here"
+				case s.Keeper.Armed:
+					return false, "the keeper's deadline stands"
+				case s.phaseAge() < s.Settings.TTL:
+					return false, "the store has not been asked for long"
+				default:
+					return true, "PostgreSQL accepts writes, and for a ttl the store has not said that it may"
+				}
+			},
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "a primary that nothing is known about", Mode: "fast"})
+			},
+			status: func(*State) string {
+				return "demoted self because DCS is not accessible and I was a leader"
+			},
+		},
+		{
 			id: "waiting", when: func(s *State) (bool, string) {
 				if s.Store.Why != "" {
 					return true, "waiting for the store: " + s.Store.Why

@@ -81,7 +81,7 @@ func (e *effects) keepLease() {
 			e.once(GrantLease{TTL: e.Settings.TTL})
 		}
 	case e.renewDue() && !e.InFlight(RenewLease{}):
-		e.renew(e.Lease.ID, e.Lease.TTL)
+		e.renew(e.Lease.ID, e.Lease.trust())
 	}
 	if e.Lease.ID != "" {
 		e.changeTTL()
@@ -106,10 +106,10 @@ func (e *effects) renew(id events.LeaseID, ttl time.Duration) {
 // extendFence tells the keeper the new end of the belief.
 func (e *effects) extendFence() {
 	f := e.fence()
-	if f.Deadline <= e.Keeper.Sent {
+	if f.Deadline <= e.Keeper.Sent && f.Revision == e.Keeper.Revision {
 		return
 	}
-	e.Keeper.Sent = f.Deadline
+	e.Keeper.Sent, e.Keeper.Revision = f.Deadline, f.Revision
 	e.order(ExtendFence{Fence: f})
 }
 
@@ -232,6 +232,9 @@ func (s *State) deadlines() []SetTimer {
 	}
 	if s.holds() {
 		d = append(d, SetTimer{TimerBelief, s.fenceAt()})
+	}
+	if s.Phase == Init {
+		d = append(d, SetTimer{"init", s.Since.Add(s.Settings.TTL)})
 	}
 	if s.adoptable() {
 		d = append(d, SetTimer{"keeper", s.Keeper.Sent})

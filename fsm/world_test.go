@@ -123,7 +123,7 @@ func (w *world) judge() {
 		case !p.writable():
 		case p.rogue == 0:
 			writable = append(writable, string(n.name))
-		case n.up && w.now.Sub(max(p.rogue, n.awake)) > 700*time.Millisecond:
+		case n.up && w.now.Sub(max(p.rogue, n.awake)) > 700*time.Millisecond && !(n.s.Phase == Init && n.s.phaseAge() < n.set.TTL):
 			w.fail("%s was promoted behind its agent's back, and is still writable", n.name)
 		}
 	}
