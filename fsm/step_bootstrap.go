@@ -24,8 +24,11 @@ func bootstrappingRules() []rule {
 		rule{
 			id: "failed", trigger: BootstrapFailed,
 			when: func(s *State) (bool, string) {
-				if s.Boots.Why == "" {
+				switch {
+				case s.Boots.Why == "":
 					return false, "no step has failed"
+				case s.unseen():
+					return false, "what the failed step has left is being looked at"
 				}
 				return true, s.Boots.Stage + " failed: " + s.Boots.Why
 			},

@@ -312,7 +312,7 @@ func (n *node) extend(o Ordered, a ExtendFence) {
 		return
 	}
 	if a.Fence.Revision > p.armed.Revision || a.Fence.Deadline > p.armed.Deadline {
-		p.armed = a.Fence
+		p.armed, p.rogue = a.Fence, 0 // adopted, if it was one
 	}
 	n.finished(o, events.Done, events.Result{})
 }

@@ -123,7 +123,7 @@ func (w *world) judge() {
 		case !p.writable():
 		case p.rogue == 0:
 			writable = append(writable, string(n.name))
-		case n.up && w.now.Sub(max(p.rogue, n.awake)) > 700*time.Millisecond && !(n.s.Phase == Init && n.s.phaseAge() < n.set.TTL):
+		case n.up && w.now.Sub(max(p.rogue, n.awake)) > n.patience():
 			w.fail("%s was promoted behind its agent's back, and is still writable", n.name)
 		}
 	}
@@ -207,6 +207,15 @@ type node struct {
 	aborted events.ActionID
 	timer   int
 	down    bool // the store has been told to be silent
+}
+
+// patience is how long a rogue may live beside an agent: one that has just started has
+// to ask the store first, whose lease it may be.
+func (n *node) patience() time.Duration {
+	if n.pg.rogue < n.awake {
+		return n.set.TTL + 700*time.Millisecond
+	}
+	return 700 * time.Millisecond
 }
 
 // start begins a run of the agent.
