@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,7 +100,7 @@ func (m *Manager) divergence(ctx context.Context, local localPosition, up upstre
 	why := lineageConflict(m.config(), local, up)
 	if why == "" {
 		var err error
-		if why, err = m.namesake(ctx, local, up, upstream); err != nil {
+		if why, err = m.namesakes(ctx, local, up, upstream); err != nil {
 			return "", err
 		}
 	}
@@ -341,30 +343,41 @@ func (m *Manager) twin(ctx context.Context, local localPosition, upstream events
 	return "", nil
 }
 
-// namesake decides whether our timeline is the upstream's, or another one of the same
-// number: a primary that dies before anybody has heard of its timeline leaves the
+// namesakes looks at our timeline, and at newer ones that we have received something
+// of and that the control file doesn't know yet.
+func (m *Manager) namesakes(ctx context.Context, local localPosition, up upstreamPosition, upstream events.Upstream) (string, error) {
+	for _, tl := range append(slices.Sorted(maps.Keys(local.strays)), local.timeline) {
+		if why, err := m.namesake(ctx, local.control, tl, up, upstream); why != "" || err != nil {
+			return why, err
+		}
+	}
+	return "", nil
+}
+
+// namesake decides whether a timeline of ours is the upstream's, or another one of the
+// same number: a primary that dies before anybody has heard of its timeline leaves the
 // number to the next one, which may branch off at the very same place. The first
 // record of a timeline holds the time of its promotion, and tells. Empty when it is
 // the same, or when one of the two no longer has that record.
-func (m *Manager) namesake(ctx context.Context, local localPosition, up upstreamPosition, upstream events.Upstream) (string, error) {
-	ancestors := up.lineage.before(local.timeline)
+func (m *Manager) namesake(ctx context.Context, c ControlData, tl events.Timeline, up upstreamPosition, upstream events.Upstream) (string, error) {
+	ancestors := up.lineage.before(tl)
 	if len(ancestors) == 0 {
 		return "", nil
 	}
 	birth := ancestors[len(ancestors)-1].LSN
-	r, err := m.walRecordAt(ctx, local.control, local.timeline, birth)
+	r, err := m.walRecordAt(ctx, c, tl, birth)
 	if errors.Is(err, errNoRecord) || err == nil && r.start-birth > events.LSN(walLongHeader) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	same, there, err := m.sameWAL(ctx, local.control, local.timeline, r, upstream)
+	same, there, err := m.sameWAL(ctx, c, tl, r, upstream)
 	if err != nil || same || !there {
 		return "", err
 	}
 	return fmt.Sprintf("timeline %d here is another one than %s's of that number: both began at %s, with different WAL",
-		local.timeline, upstream.Name, birth), nil
+		tl, upstream.Name, birth), nil
 }
 
 // sameWAL compares a record, with what is before it on its page, with the upstream's

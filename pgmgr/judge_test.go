@@ -2,6 +2,7 @@ package pgmgr
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -332,6 +333,49 @@ func TestTimelinesOfOneNumberThatBeganAtOnePlaceAreToldApart(t *testing.T) {
 	b.must("clone", b.Clone(b.ctx(), a.upstream(), CloneOptions{Replace: true}))
 	b.rejoin(a)
 	b.wantVerdict(a, events.VerdictFollow)
+}
+
+// halfReceive leaves what a walreceiver leaves that hears of a new timeline and is cut off
+// in the middle of its first segment: the history file, and zeros from some place on.
+func (n *node) halfReceive(tl events.Timeline) {
+	n.t.Helper()
+	fork, err := events.ParseLSN(n.sql("SELECT pg_last_wal_replay_lsn()"))
+	n.must("parse the position", err)
+	c, err := n.Control(n.ctx())
+	n.must("read the control file", err)
+	wal := filepath.Join(n.config().DataDir, "pg_wal")
+	content, err := os.ReadFile(filepath.Join(wal, c.walFile(tl-1, fork)))
+	n.must("read the parent's segment", err)
+	for i := 8192; i < len(content); i++ {
+		content[i] = 0
+	}
+	n.must("write the segment", os.WriteFile(filepath.Join(wal, c.walFile(tl, fork)), content, 0o600))
+	history := fmt.Sprintf("%d\t%s\tno recovery target specified\n", tl-1, fork)
+	n.must("write the history", os.WriteFile(filepath.Join(wal, historyFile(tl)), []byte(history), 0o600))
+}
+
+func TestHalfReceivedTimelineDoesNotKeepAStandbyFromPromotionAndFollowing(t *testing.T) {
+	t.Parallel()
+	a := newNode(t, "a").startPrimary()
+	b, c := replicaOf(t, "b", a), replicaOf(t, "c", a)
+	a.insert(1000)
+	b.awaitReplayed(a)
+	c.awaitReplayed(a)
+	a.stop()
+	for _, n := range []*node{b, c} {
+		n.must("leave the dead primary", n.Follow(n.ctx(), nil))
+		n.halfReceive(2)
+	}
+	c.stop()
+	if tl := b.promote(); tl != 3 {
+		t.Errorf("b promoted to timeline %d; 2 has been somebody's", tl)
+	}
+	b.insert(10)
+	b.checkpointed()
+
+	// c heard of timeline 2 as well, and was down since.
+	c.wantVerdict(b, events.VerdictFollow)
+	c.rejoin(b)
 }
 
 func TestTwoPrimariesOnOneTimelineAreToldApartByTheirWAL(t *testing.T) {

@@ -44,6 +44,11 @@ func (m *Manager) Promote(ctx context.Context, grant keeper.Grant) (events.Timel
 		if err != nil {
 			return err
 		}
+		if recovering {
+			if control, err := m.Control(ctx); err == nil {
+				m.dropHalfReceived(ctx, control)
+			}
+		}
 		if err := m.askPromotion(ctx, grant, recovering); err != nil {
 			return fromKeeper("ask the keeper", err)
 		}

@@ -126,6 +126,8 @@ func (m *Manager) prepareStart(ctx context.Context, o StartOptions) (keeper.Star
 		if err := m.mayStartAsPrimary(control, o); err != nil {
 			return none, err
 		}
+	} else {
+		m.dropHalfReceived(ctx, control)
 	}
 	if _, err := m.WriteConfig(ctx, role, o.Upstream); err != nil {
 		return none, err
