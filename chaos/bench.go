@@ -90,7 +90,7 @@ func benchSections(ttl time.Duration) []section {
 		}},
 		{ttl: long, lines: []benchLine{
 			{"clean agent stop at the primary, ttl 30", "≤ 500 ms", 500 * time.Millisecond, stopAgent(atPrimary, briefly), few},
-			{"node SIGKILL, ttl 30", "≤ 31 s", 31 * time.Second, killNode(atPrimary, briefly), few},
+			{"node SIGKILL, ttl 30", "≤ 31 s", 31 * time.Second, killNode(atPrimary, pastTheLease), few},
 		}},
 	}
 }

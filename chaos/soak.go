@@ -72,6 +72,9 @@ func (o SoakOptions) strikes(ctx context.Context, a *Arena) error {
 		}
 		t, err := a.Try(ctx, deck[0])
 		deck = deck[1:]
+		if ctx.Err() != nil {
+			return fmt.Errorf("soak: %w", context.Cause(ctx))
+		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("%w: the cluster is not usable", ErrViolation), err)
 		}
