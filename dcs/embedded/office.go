@@ -73,9 +73,10 @@ const leaderPace = 2
 // pace sets the time-out that suits this node's role.
 func (s *Store) pace(leader bool) {
 	rc := s.raft.ReloadableConfig()
-	rc.HeartbeatTimeout = s.cfg.Timings.Heartbeat
+	rc.HeartbeatTimeout, rc.ElectionTimeout = s.cfg.Timings.Heartbeat, s.cfg.Timings.Election
 	if leader {
 		rc.HeartbeatTimeout *= leaderPace
+		rc.ElectionTimeout = max(rc.ElectionTimeout, rc.HeartbeatTimeout) // raft insists
 	}
 	if err := s.raft.ReloadConfig(rc); err != nil {
 		s.log.Warn("raft keeps its heartbeat", "err", err)
