@@ -51,7 +51,11 @@ func initRules() []rule {
 				}
 				return true, "waiting for the first observations"
 			},
-			do:     func(e *effects) { e.refresh() },
+			do: func(e *effects) {
+				if e.Store.Read == 0 {
+					e.refresh() // what PostgreSQL or the keeper keep waiting asks the store for nothing
+				}
+			},
 			status: func(*State) string { return "waiting for the DCS" },
 		},
 	}
