@@ -16,5 +16,5 @@
 // whether the edge exists, and draws the picture; it runs no callbacks.
 //
 // Reading order: phase.go, table.go, rule.go, then step_<phase>.go for the phase
-// at hand; testdata/*.txt are the scripts that specify the behaviour.
+// at hand; testdata/scripts holds the scripts that specify the behaviour.
 package fsm

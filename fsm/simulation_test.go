@@ -12,7 +12,8 @@ import (
 
 // Worlds that are given trouble, and then peace: at no time do two members accept
 // writes, and peace brings a primary that all others follow, within a minute. A failing
-// seed prints its story; run it alone with -run 'TestTheClusterSurvives/SEED$'.
+// seed prints its story. More seeds: -rapid.checks=1000; one: -run 'Survives/SEED$' with
+// that many.
 func TestTheClusterSurvives(t *testing.T) {
 	seeds := 24
 	if testing.Short() {
