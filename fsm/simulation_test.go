@@ -60,7 +60,9 @@ func situations(t testing.TB) []State {
 			for range 8 {
 				w.run(20*time.Millisecond, nil)
 				for _, n := range w.nodes {
-					visited = append(visited, n.s)
+					if n.up {
+						visited = append(visited, n.s)
+					}
 				}
 			}
 			w.trouble()
