@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -367,6 +368,10 @@ func TestHalfReceivedTimelineDoesNotKeepAStandbyFromPromotionAndFollowing(t *tes
 		n.halfReceive(2)
 	}
 	c.stop()
+	// PostgreSQL looks for new timelines each wal_retrieve_retry_interval. Promoted before
+	// that, b makes 3 a child of 1, and c, which has looked, can't follow: the history file
+	// is to be set aside then (TestHistoryFileOfAPromotionThatCameToNothingIsSetAside).
+	b.awaitTarget(2)
 	if tl := b.promote(); tl != 3 {
 		t.Errorf("b promoted to timeline %d; 2 has been somebody's", tl)
 	}
@@ -376,6 +381,20 @@ func TestHalfReceivedTimelineDoesNotKeepAStandbyFromPromotionAndFollowing(t *tes
 	// c heard of timeline 2 as well, and was down since.
 	c.wantVerdict(b, events.VerdictFollow)
 	c.rejoin(b)
+}
+
+// awaitTarget waits until the standby has seen the history file of a timeline, and would
+// promote to a child of that.
+func (n *node) awaitTarget(tl events.Timeline) {
+	n.t.Helper()
+	said := fmt.Sprintf("new target timeline is %d", tl)
+	n.eventually("says: "+said, func() error {
+		log, err := os.ReadFile(n.config().logFile())
+		if err == nil && !strings.Contains(string(log), said) {
+			err = errors.New("not yet")
+		}
+		return err
+	})
 }
 
 func TestTwoPrimariesOnOneTimelineAreToldApartByTheirWAL(t *testing.T) {
