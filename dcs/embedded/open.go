@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -78,6 +79,11 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 		}
 		return raft.Configuration{}
 	})
+	s.transport.leads = func(id raft.ServerID, term uint64) bool {
+		r := running.Load()
+		return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term &&
+			slices.ContainsFunc(configurationOf(r).Servers, func(s raft.Server) bool { return s.ID == id })
+	}
 	notices := make(chan bool, 8)
 	r, err := raft.NewRaft(raftConfig(cfg, folder.id, quiet, notices), s.replica, folder.logs, folder.logs, folder.snaps, s.transport)
 	if err != nil {

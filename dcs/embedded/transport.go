@@ -148,8 +148,13 @@ func (a idAddresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 // whose disk stands still.
 type transport struct {
 	*raft.NetworkTransport
+	layer    *streamLayer
 	requests chan raft.RPC
 	heard    contact
+	arrivals arrivals
+	// leads tells whether this node leads in the term, and the server is to be sent the log.
+	leads   func(id raft.ServerID, term uint64) bool
+	recheck time.Duration // of leads, while waiting for a voter
 }
 
 // contact is the newest word from a leader.
@@ -165,6 +170,9 @@ type contact struct {
 
 func newTransport(layer *streamLayer, cfg Config, log hclog.Logger, configuration func() raft.Configuration) *transport {
 	return &transport{
+		layer:   layer,
+		leads:   func(raft.ServerID, uint64) bool { return false },
+		recheck: cfg.Timings.Election,
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:                layer,
 			MaxPool:               3,
