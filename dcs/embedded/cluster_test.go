@@ -186,13 +186,19 @@ func (c *cluster) ctx() context.Context {
 	return ctx
 }
 
+// put writes a key. On a busy machine leaders come and go, and a write's outcome can be
+// unknown; without a guard, twice is as good as once.
 func (c *cluster) put(store dcs.Store, key, value string, lease events.LeaseID) events.Revision {
 	c.t.Helper()
-	rev, err := store.Commit(c.ctx(), dcs.Txn{Writes: []dcs.Write{{Key: key, Value: []byte(value), Lease: lease}}})
-	if err != nil {
-		c.t.Fatalf("put %s: %v", key, err)
+	for ctx := c.ctx(); ; {
+		rev, err := store.Commit(ctx, dcs.Txn{Writes: []dcs.Write{{Key: key, Value: []byte(value), Lease: lease}}})
+		if err == nil {
+			return rev
+		}
+		if dcs.ClassOf(err) != events.Unknown || ctx.Err() != nil {
+			c.t.Fatalf("put %s: %v", key, err)
+		}
 	}
-	return rev
 }
 
 func (c *cluster) get(store dcs.Store, key string) string {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -318,7 +319,7 @@ func TestTheFolderIsForOneProcessAndOneName(t *testing.T) {
 	cfg := c.nodes[0].cfg
 	cfg.SelfAddr = c.net.reserve(t)
 	_, err := Open(t.Context(), cfg)
-	if !errors.Is(err, dcs.ErrBroken) {
+	if !errors.Is(err, dcs.ErrBroken) || !errors.Is(err, ErrFolderInUse) || !strings.Contains(err.Error(), "stop it") {
 		t.Errorf("a second process opened the folder: %v", err)
 	}
 	c.stop(0)

@@ -38,6 +38,11 @@ const (
 	lockPatience = time.Second
 )
 
+// ErrFolderInUse is wrapped by Open's error when another process has the raft folder
+// open, also when that process is stopped or hangs: the kernel keeps its lock.
+var ErrFolderInUse = errors.New("another process, probably another agent of this member, is using the raft folder: " +
+	"stop it (fuser RAFT-FOLDER/raft.db names it), or give this member a folder of its own in raft.data_dir")
+
 func openFolder(dir string, name events.NodeName, logger hclog.Logger) (*folder, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("raft folder: %w: %w", dcs.ErrBroken, err)
@@ -48,7 +53,7 @@ func openFolder(dir string, name events.NodeName, logger hclog.Logger) (*folder,
 		BoltOptions: &bbolt.Options{Timeout: lockPatience, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true},
 	})
 	if errors.Is(err, bbolt.ErrTimeout) {
-		return nil, fmt.Errorf("raft folder %s: %w: another process is using it", dir, dcs.ErrBroken)
+		return nil, fmt.Errorf("raft folder %s: %w: %w", dir, dcs.ErrBroken, ErrFolderInUse)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("raft folder %s: %w: %w", dir, dcs.ErrBroken, err)

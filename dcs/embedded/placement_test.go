@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"errors"
 	"syscall"
 	"testing"
 	"time"
@@ -89,22 +88,6 @@ func TestMovesAreSettledAndRateLimited(t *testing.T) {
 	}
 	if m.moved(); m.wait(true, 1000) != 20 {
 		t.Error("after a move, a new misplacement doesn't settle first")
-	}
-}
-
-// A leader that is closed hands on, so that the others don't wait for an election.
-func TestClosingALeaderHandsLeadershipOn(t *testing.T) {
-	slow(t)
-	c := newCluster(t, 3).startAll()
-	leader := c.leader()
-	other := c.follower(leader)
-	c.put(c.nodes[other].store, "k", "1", "")
-	began := time.Now()
-	c.stop(leader)
-	c.put(c.nodes[other].store, "k", "2", "")
-	t.Logf("closing the leader and the next write took %v", time.Since(began).Round(time.Millisecond))
-	if _, err := Open(t.Context(), c.nodes[other].cfg); !errors.Is(err, dcs.ErrBroken) {
-		t.Errorf("opening a folder in use: %v", err)
 	}
 }
 

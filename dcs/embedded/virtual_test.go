@@ -230,6 +230,33 @@ func TestTheTimeWithoutALeaderCounts(t *testing.T) {
 	})
 }
 
+// A leader that is closed hands on, so that the others don't wait for an election. In
+// real time a busy machine holds elections of its own, and writes under way end unknown.
+func TestClosingALeaderHandsLeadershipOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, 3)
+		defer v.closeAll()
+		put := func(i int) {
+			t.Helper()
+			if _, err := v.any(i).Commit(t.Context(), dcs.Txn{Writes: []dcs.Write{dcs.Put("k", nil)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 5 {
+			put(0)
+			pause(t.Context(), time.Second)
+			leader := v.leading()
+			began := time.Now()
+			v.close(leader)
+			put(leader + 1)
+			if took := time.Since(began); took >= 150*time.Millisecond {
+				t.Errorf("closing the leader and the next write took %v, as long as an election", took)
+			}
+			v.open(leader)
+		}
+	})
+}
+
 // contender wants the leader key, and believes as the holder's side is allowed to (S6).
 type contender struct {
 	name     string
