@@ -96,6 +96,7 @@ type Journal struct {
 	pause     time.Duration
 	degraded  *Degradation
 	stalled   *Degradation // a write that hasn't returned
+	disk      int64        // bytes of all segments, as of the last write
 	recent    []Record
 	recentLen int // bytes
 
@@ -317,6 +318,20 @@ func (j *Journal) Degraded() (Degradation, bool) {
 		return *j.stalled, true
 	}
 	return Degradation{}, false
+}
+
+// Stats are the journal's figures for monitoring.
+type Stats struct {
+	Epoch   uint64 // of the records appended now; one more after each gap
+	Records uint64 // number of the last record
+	Bytes   int64  // of all segments on disk, as of the last write
+}
+
+// Stats never waits for the disk.
+func (j *Journal) Stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return Stats{Epoch: j.epoch, Records: j.seq, Bytes: j.disk}
 }
 
 // Changed receives after Degraded changed. It has room for one and has one reader.

@@ -349,3 +349,35 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestStatsAreWhatTheFolderHolds: monitoring sees the folder's size without reading it,
+// across rotation, pruning and a restart.
+func TestStatsAreWhatTheFolderHolds(t *testing.T) {
+	dir := t.TempDir()
+	for run := range 2 {
+		j, _ := start(t, dir, Options{MaxSize: 64 << 10})
+		for n := range 1500 {
+			if _, err := j.Append(fact(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		files, err := listSegments(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var size int64
+		for _, f := range files {
+			size += f.size
+		}
+		st := j.Stats()
+		if st.Bytes != size || size == 0 || st.Epoch != 1 || st.Records != uint64(1500*(run+1)) {
+			t.Errorf("run %d: %+v; the folder holds %d bytes in %d segments", run, st, size, len(files))
+		}
+		if err := j.stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

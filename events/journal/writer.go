@@ -76,6 +76,7 @@ type writer struct {
 	path   string
 	offset int64 // bytes of file known to be written
 	dirty  bool  // since the last sync
+	others int64 // bytes of the other segments
 	buf    []byte
 }
 
@@ -186,6 +187,9 @@ func (w *writer) flush() error {
 	w.offset += int64(n)
 	w.dirty = true
 	w.buf = w.buf[:0]
+	w.j.mu.Lock()
+	defer w.j.mu.Unlock()
+	w.j.disk = w.others + w.offset
 	return nil
 }
 
@@ -265,6 +269,7 @@ func (w *writer) prune() {
 		total -= files[0].size
 		files = files[1:]
 	}
+	w.others = total
 }
 
 // sync makes the segment and its name survive a power loss.
