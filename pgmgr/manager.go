@@ -26,6 +26,10 @@ type Postmaster interface {
 	Extend(ctx context.Context, grant keeper.Grant) error
 	// Promote arms the keeper with the grant, then tells the standby to promote (S3).
 	Promote(ctx context.Context, grant keeper.Grant) error
+	// PromoteWaived is Promote without a deadline.
+	PromoteWaived(ctx context.Context, w keeper.Waiver) error
+	// Disarm takes the deadline away; why is kept by the keeper.
+	Disarm(ctx context.Context, w keeper.Waiver) error
 	// Stop sends the stop and returns; it doesn't wait.
 	Stop(ctx context.Context, mode keeper.StopMode) error
 	// WaitDown returns nil when no process of the data directory is left, at once if

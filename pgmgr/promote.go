@@ -30,6 +30,26 @@ const (
 // fence), or no server runs. ErrUnknown: the signal was sent and recovery hasn't
 // ended before ctx; the server may become a primary yet and is armed.
 func (m *Manager) Promote(ctx context.Context, grant keeper.Grant) (events.Timeline, error) {
+	return m.promote(ctx, permission{
+		promote: func() error { return m.pm.Promote(ctx, grant) },
+		renew:   func() error { return m.pm.Extend(ctx, grant) },
+	})
+}
+
+// PromoteWaived is Promote without a deadline: in pause, or with fencing off. The
+// keeper notes why (S11).
+func (m *Manager) PromoteWaived(ctx context.Context, w keeper.Waiver) (events.Timeline, error) {
+	return m.promote(ctx, permission{
+		promote: func() error { return m.pm.PromoteWaived(ctx, w) },
+		renew:   func() error { return m.pm.Disarm(ctx, w) },
+	})
+}
+
+// permission is how the keeper is told that the server may accept writes: together
+// with the order to promote, or alone when that isn't needed any more.
+type permission struct{ promote, renew func() error }
+
+func (m *Manager) promote(ctx context.Context, may permission) (events.Timeline, error) {
 	const op = "promote"
 	ks, err := m.pm.Status(ctx)
 	if err != nil {
@@ -49,7 +69,7 @@ func (m *Manager) Promote(ctx context.Context, grant keeper.Grant) (events.Timel
 				m.dropHalfReceived(ctx, control)
 			}
 		}
-		if err := m.askPromotion(ctx, grant, recovering); err != nil {
+		if err := m.askPromotion(may, recovering); err != nil {
 			return fromKeeper("ask the keeper", err)
 		}
 		tl, err = awaitPromotion(ctx, conn)
@@ -64,14 +84,14 @@ func (m *Manager) Promote(ctx context.Context, grant keeper.Grant) (events.Timel
 // askPromotion has the keeper arm the server and, unless recovery is over or ending
 // already, tell it to promote. PostgreSQL removes the signal file a little before it
 // says that it has left recovery; in between it only needs the grant.
-func (m *Manager) askPromotion(ctx context.Context, grant keeper.Grant, recovering bool) error {
+func (m *Manager) askPromotion(may permission, recovering bool) error {
 	if recovering && m.isStandbyDir() {
-		err := m.pm.Promote(ctx, grant)
+		err := may.promote()
 		if !errors.Is(err, keeper.ErrRefused) || m.isStandbyDir() {
 			return err
 		}
 	}
-	return m.pm.Extend(ctx, grant)
+	return may.renew()
 }
 
 // disarmTrap makes sure that the retry interval in force is short, and says whether

@@ -26,11 +26,14 @@ const (
 // StartOptions say what is to be started.
 type StartOptions struct {
 	// Standby: into recovery, following Upstream, or detached without one. Otherwise
-	// as a primary, which needs a Grant.
+	// as a primary, which needs a Grant or a Waiver.
 	Standby  bool
 	Upstream *events.Upstream
 	// Grant arms the keeper before the server is started (S3).
 	Grant *keeper.Grant
+	// Waiver, in the Grant's place, lets a primary run without a deadline: in pause, or
+	// with fencing off (S11).
+	Waiver *keeper.Waiver
 	// Timeout until the server accepts connections; 0: Config.StartTimeout.
 	Timeout time.Duration
 }
@@ -81,10 +84,8 @@ func (m *Manager) startRunning(ctx context.Context, ks keeper.Status, o StartOpt
 	if ks.PID == 0 || ks.Fencing {
 		return classed(ErrRefused, op, errors.New("the previous server is still ending"))
 	}
-	if o.Grant != nil && !o.Standby {
-		if err := m.pm.Extend(ctx, *o.Grant); err != nil {
-			return fromKeeper(op, err)
-		}
+	if err := m.permit(ctx, o); err != nil {
+		return fromKeeper(op, err)
 	}
 	if err := m.awaitReady(ctx, op, "", 0); err != nil {
 		return err
@@ -100,6 +101,20 @@ func (m *Manager) startRunning(ctx context.Context, ks keeper.Status, o StartOpt
 		return err
 	}
 	return m.Follow(ctx, o.Upstream)
+}
+
+// permit brings a running primary's deadline in line with what it is to be started with.
+func (m *Manager) permit(ctx context.Context, o StartOptions) error {
+	switch {
+	case o.Standby:
+		return nil
+	case o.Grant != nil:
+		return m.pm.Extend(ctx, *o.Grant)
+	case o.Waiver != nil:
+		return m.pm.Disarm(ctx, *o.Waiver)
+	default:
+		return nil
+	}
 }
 
 // prepareStart checks the directory, brings files in line and makes the request.
@@ -145,7 +160,7 @@ func (m *Manager) prepareStart(ctx context.Context, o StartOptions) (keeper.Star
 		m.log.Warn("parameters of the control file are higher than configured, a restart is pending", "raised", strings.Join(raised, ", "))
 	}
 	m.setRaised(len(raised) > 0)
-	req := keeper.StartRequest{Args: args, Env: cleanEnv(), LogFile: cfg.logFile(), Grant: o.Grant}
+	req := keeper.StartRequest{Args: args, Env: cleanEnv(), LogFile: cfg.logFile(), Grant: o.Grant, Waiver: o.Waiver}
 	req.Args[0] = cfg.programPath("postgres")
 	return req, nil
 }
@@ -156,7 +171,7 @@ func (m *Manager) mayStartAsPrimary(c ControlData, o StartOptions) error {
 	const op = "start PostgreSQL as a primary"
 	dir := m.config().DataDir
 	switch {
-	case o.Grant == nil:
+	case o.Grant == nil && o.Waiver == nil:
 		return classed(ErrRefused, op, errors.New("there is no grant"))
 	case o.Upstream != nil:
 		return classed(ErrRefused, op, errors.New("a primary has no upstream"))

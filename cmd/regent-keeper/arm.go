@@ -26,11 +26,41 @@ func checkGrant(gr keeper.Grant, now events.Instant) error {
 // fenceBegin is D−B.
 func fenceBegin(gr keeper.Grant) events.Instant { return gr.Deadline.Add(-gr.Budget) }
 
+// checkWaiver refuses a waiver without a reason.
+func checkWaiver(w keeper.Waiver) error {
+	if w.Reason == "" {
+		return refuse("a waiver needs its reason")
+	}
+	return nil
+}
+
 // arm puts a checked grant in force. Called with mu held.
 func (g *guard) arm(gr keeper.Grant) {
-	g.armed = &gr
+	if g.waived != nil {
+		g.log.Info("armed again", "pid", g.pid, "config_revision", uint64(gr.Config), "was_waived_for", string(g.waived.Reason))
+	}
+	g.armed, g.waived = &gr, nil
 	g.highest = gr.Revision
+	g.config = max(g.config, gr.Config)
 	g.setTimer(fenceBegin(gr))
+}
+
+// waive puts a checked waiver in force. Called with mu held.
+func (g *guard) waive(w keeper.Waiver) {
+	g.log.Info("no deadline", "pid", g.pid, "was_armed", g.armed != nil, "why", string(w.Reason), "config_revision", uint64(w.Config))
+	g.armed, g.waived = nil, &w
+	g.config = max(g.config, w.Config)
+	g.setTimer(0)
+}
+
+// overrules reports whether the grant was given knowing better than the waiver. A
+// pause is over only at a later revision. Where fencing was off by a setting, the
+// same revision will do: the setting may stand in the agent's own file.
+func overrules(gr keeper.Grant, w keeper.Waiver) bool {
+	if w.Reason == keeper.WaivedFencingOff {
+		return gr.Config >= w.Config
+	}
+	return gr.Config > w.Config
 }
 
 // extend moves the deadline of the running server (S2, S3).
@@ -53,6 +83,9 @@ func (g *guard) extendLocked(gr keeper.Grant) error {
 		return refuse("fencing has begun")
 	case gr.Revision < g.highest:
 		return refuse("revision %d is older than %d", gr.Revision, g.highest)
+	case g.waived != nil && !overrules(gr, *g.waived):
+		return refuse("disarmed (%s) at revision %d of /config; a grant given at revision %d doesn't arm again",
+			g.waived.Reason, g.waived.Config, gr.Config)
 	}
 	if err := checkGrant(gr, now); err != nil {
 		return err
@@ -66,19 +99,32 @@ func (g *guard) extendLocked(gr keeper.Grant) error {
 	return nil
 }
 
-// disarm takes the deadline away (S11). Older revisions stay refused.
-func (g *guard) disarm() error {
+// disarm takes the deadline away (S11). Older revisions, of the leader key as of
+// /config, stay refused.
+func (g *guard) disarm(w *keeper.Waiver) error {
+	if w == nil {
+		return refuse("disarming needs a reason and the revision of /config")
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.phase == down {
+		return nil
+	}
+	return g.disarmLocked(*w)
+}
+
+func (g *guard) disarmLocked(w keeper.Waiver) error {
 	g.beginFenceIfDue(mono.Now())
-	if g.fence != nil {
+	switch {
+	case g.fence != nil:
 		return refuse("fencing has begun")
+	case w.Config < g.config:
+		return refuse("revision %d of /config is older than %d", w.Config, g.config)
 	}
-	if g.armed != nil {
-		g.log.Info("disarmed", "pid", g.pid, "revision", uint64(g.armed.Revision))
+	if err := checkWaiver(w); err != nil {
+		return err
 	}
-	g.armed = nil
-	g.setTimer(0)
+	g.waive(w)
 	return nil
 }
 
@@ -86,19 +132,22 @@ func (g *guard) disarm() error {
 // standby.signal it has no suffix).
 const promoteFile = "promote"
 
-// promote arms, then makes PostgreSQL leave recovery the way pg_ctl does: a file
-// and SIGUSR1. It writes a file, so nothing may wait for it.
-func (g *guard) promote(gr keeper.Grant) error {
+// promote arms, or waives the deadline, then makes PostgreSQL leave recovery the way
+// pg_ctl does: a file and SIGUSR1. It writes a file, so nothing may wait for it.
+func (g *guard) promote(gr *keeper.Grant, w *keeper.Waiver) error {
+	if (gr == nil) == (w == nil) {
+		return refuse("a promotion needs either a grant or a waiver")
+	}
 	if _, err := os.Stat(filepath.Join(g.dataDir, "standby.signal")); err != nil {
 		return refuse("the server isn't a standby: %v", err)
 	}
 	file, fileErr := readPIDFile(g.dataDir)
-	if err := g.armForPromotion(gr, file, fileErr); err != nil {
+	if err := g.armForPromotion(gr, w, file, fileErr); err != nil {
 		return err
 	}
 	signalFile := filepath.Join(g.dataDir, promoteFile)
 	if err := os.WriteFile(signalFile, nil, 0o600); err != nil {
-		return refuse("write %s (the server is armed now): %v", signalFile, err)
+		return refuse("write %s (what was armed or disarmed for it stays so): %v", signalFile, err)
 	}
 	err := g.signalPromotion()
 	if err != nil {
@@ -111,7 +160,7 @@ func (g *guard) promote(gr keeper.Grant) error {
 
 // armForPromotion arms when the postmaster is able to take the signal: before it has
 // its handlers, SIGUSR1 would end it.
-func (g *guard) armForPromotion(gr keeper.Grant, file pidFile, fileErr error) error {
+func (g *guard) armForPromotion(gr *keeper.Grant, w *keeper.Waiver, file pidFile, fileErr error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.asked {
@@ -120,7 +169,13 @@ func (g *guard) armForPromotion(gr keeper.Grant, file pidFile, fileErr error) er
 	if g.phase == starting || g.phase == running && (fileErr != nil || file.pid != g.pid || file.status == "") {
 		return refuse("the server is only being started: try again")
 	}
-	return g.extendLocked(gr)
+	if gr != nil {
+		return g.extendLocked(*gr)
+	}
+	if g.phase != running {
+		return refuse("no server runs")
+	}
+	return g.disarmLocked(*w)
 }
 
 // signalPromotion looks again, because the disk may have taken its time.
@@ -135,10 +190,10 @@ func (g *guard) signalPromotion() error {
 		return refuse("fencing began before the server could be promoted")
 	case g.asked:
 		return refuse("a stop came before the server could be promoted")
-	case g.armed == nil:
+	case g.armed == nil && g.waived == nil:
 		return refuse("the server was disarmed before it could be promoted")
 	}
 	g.signal(syscall.SIGUSR1)
-	g.log.Info("promotion signalled", "pid", g.pid, "revision", uint64(g.armed.Revision))
+	g.log.Info("promotion signalled", "pid", g.pid, "armed", g.armed != nil)
 	return nil
 }

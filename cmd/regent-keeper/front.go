@@ -180,6 +180,10 @@ func (f *front) command(c *conn, r keeper.Request) {
 	defer f.commanding.Unlock()
 	switch {
 	case r.Op == keeper.OpAttach:
+		if _, err := keeper.CheckProtocol(r.Protocol); err != nil {
+			f.answer(c, r, refuse("%v", err))
+			return
+		}
 		f.attach(c, r.ID)
 		return
 	case r.Op == keeper.OpStatus:
@@ -218,8 +222,8 @@ func (f *front) slowCommand(r keeper.Request) func() error {
 	switch {
 	case r.Op == keeper.OpStart && r.Start != nil:
 		return func() error { return f.guard.start(*r.Start) }
-	case r.Op == keeper.OpPromote && r.Grant != nil:
-		return func() error { return f.guard.promote(*r.Grant) }
+	case r.Op == keeper.OpPromote:
+		return func() error { return f.guard.promote(r.Grant, r.Waiver) }
 	case r.Op == keeper.OpAdopt:
 		return func() error { return f.guard.adopt(r.PID) }
 	}
@@ -231,7 +235,7 @@ func (f *front) quickCommand(r keeper.Request) error {
 	case r.Op == keeper.OpExtend && r.Grant != nil:
 		return f.guard.extend(*r.Grant)
 	case r.Op == keeper.OpDisarm:
-		return f.guard.disarm()
+		return f.guard.disarm(r.Waiver)
 	case r.Op == keeper.OpStop:
 		return f.guard.stop(r.Mode)
 	case r.Op == keeper.OpFence:

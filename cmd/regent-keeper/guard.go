@@ -55,6 +55,8 @@ type guard struct {
 	started  events.Instant
 	armed    *keeper.Grant
 	highest  events.Revision // of all grants this server got
+	waived   *keeper.Waiver  // why it runs without a deadline
+	config   events.Revision // the newest of /config in any grant or waiver of this server
 	fence    *fence          // nil until fencing begins
 	asked    bool            // a stop was commanded
 	killing  bool            // the kill-tree is at work, until the server is down
@@ -93,6 +95,7 @@ func (g *guard) statusLocked() keeper.Status {
 	st := keeper.Status{
 		KeeperPID: os.Getpid(),
 		Version:   version,
+		Protocol:  keeper.Protocol,
 		DataDir:   g.dataDir,
 		PID:       g.pid,
 		Alive:     g.phase != down,
@@ -104,6 +107,10 @@ func (g *guard) statusLocked() keeper.Status {
 	if g.armed != nil {
 		grant := *g.armed
 		st.Armed = &grant
+	}
+	if g.waived != nil {
+		waiver := *g.waived
+		st.Waived = &waiver
 	}
 	return st
 }
@@ -171,6 +178,14 @@ func (g *guard) postmasterEnded(code, sig int) {
 	g.wakeKiller()
 }
 
+// disown forgets what was in force for a server that is no more, or never came to
+// be. Called with mu held.
+func (g *guard) disown() {
+	g.armed, g.highest, g.waived, g.config, g.fence = nil, 0, nil, 0, nil
+	g.asked, g.killing, g.pending = false, false, 0
+	g.setTimer(0)
+}
+
 // serverDown notes that no process is left. Called with mu held.
 func (g *guard) serverDown() {
 	g.exit.At = mono.Now()
@@ -180,9 +195,7 @@ func (g *guard) serverDown() {
 		_ = unix.Close(g.pidfd) // only a number to let go
 	}
 	g.phase, g.pid, g.pidfd, g.started = down, 0, -1, 0
-	g.armed, g.highest, g.fence = nil, 0, nil
-	g.asked, g.killing, g.pending = false, false, 0
-	g.setTimer(0)
+	g.disown()
 	g.log.Info("server down", "pid", exit.PID, "code", exit.Code, "signal", exit.Signal,
 		"ours", exit.Ours, "fenced", exit.Fenced)
 	g.emit(keeper.Event{Kind: keeper.ServerDown, At: exit.At, Exit: &exit})

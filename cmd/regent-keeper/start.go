@@ -60,7 +60,7 @@ func (g *guard) start(r keeper.StartRequest) error {
 		return refuse("open %s: %v", os.DevNull, err)
 	}
 	defer func() { _ = null.Close() }()
-	if err := g.beginStart(r.Grant); err != nil {
+	if err := g.beginStart(r); err != nil {
 		return err
 	}
 	reply := make(chan spawnReply, 1)
@@ -92,7 +92,15 @@ func (g *guard) checkStart(r keeper.StartRequest) error {
 	if other := otherDataDir(r.Args, g.dataDir); other != "" {
 		return refuse("the command line names data directory %s, but this keeper guards %s", other, g.dataDir)
 	}
-	if r.Grant == nil {
+	if r.Grant != nil && r.Waiver != nil {
+		return refuse("a grant and a waiver exclude each other")
+	}
+	if r.Waiver != nil {
+		if err := checkWaiver(*r.Waiver); err != nil {
+			return err
+		}
+	}
+	if r.Grant == nil && r.Waiver == nil {
 		// recovery.signal alone isn't enough: such a server becomes writable by
 		// itself when its recovery ends (S3).
 		if _, err := os.Stat(filepath.Join(g.dataDir, "standby.signal")); err != nil {
@@ -157,23 +165,26 @@ func otherDataDir(args []string, dir string) string {
 	return ""
 }
 
-// beginStart arms and enters the phase starting.
-func (g *guard) beginStart(grant *keeper.Grant) error {
+// beginStart arms, or notes the waiver, and enters the phase starting.
+func (g *guard) beginStart(r keeper.StartRequest) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := g.aliveRefusalLocked(); err != nil {
 		return err
 	}
-	if grant != nil {
-		if err := checkGrant(*grant, mono.Now()); err != nil {
+	if r.Grant != nil {
+		if err := checkGrant(*r.Grant, mono.Now()); err != nil {
 			return err
 		}
 	}
 	g.phase = starting
 	g.early = map[int]unix.WaitStatus{}
 	g.exit = keeper.Exit{}
-	if grant != nil {
-		g.arm(*grant)
+	switch {
+	case r.Grant != nil:
+		g.arm(*r.Grant)
+	case r.Waiver != nil:
+		g.waive(*r.Waiver)
 	}
 	return nil
 }
@@ -193,13 +204,12 @@ func (g *guard) finishStart(r keeper.StartRequest, s spawnReply) error {
 	early := g.early
 	g.early = nil
 	if s.err != nil {
-		g.phase, g.armed, g.highest, g.fence = down, nil, 0, nil
-		g.asked, g.killing, g.pending = false, false, 0
-		g.setTimer(0)
+		g.phase = down
+		g.disown()
 		return refuse("start %s: %v", r.Args[0], s.err)
 	}
 	g.pid, g.phase, g.started = s.pid, running, mono.Now()
-	g.log.Info("postgres started", "pid", s.pid, "armed", g.armed != nil)
+	g.log.Info("postgres started", "pid", s.pid, "armed", g.armed != nil, "waived", g.waived != nil)
 	if ws, ended := early[s.pid]; ended {
 		g.postmasterEnded(exitOf(ws))
 		return nil

@@ -105,6 +105,24 @@ func (k *Keeper) Promote(ctx context.Context, g keeper.Grant) error {
 	return c.Promote(ctx, g)
 }
 
+// PromoteWaived implements pgmgr.Postmaster.
+func (k *Keeper) PromoteWaived(ctx context.Context, w keeper.Waiver) error {
+	c, err := k.get()
+	if err != nil {
+		return err
+	}
+	return c.PromoteWaived(ctx, w)
+}
+
+// Disarm implements pgmgr.Postmaster.
+func (k *Keeper) Disarm(ctx context.Context, w keeper.Waiver) error {
+	c, err := k.get()
+	if err != nil {
+		return err
+	}
+	return c.Disarm(ctx, w)
+}
+
 // Stop implements pgmgr.Postmaster.
 func (k *Keeper) Stop(ctx context.Context, m keeper.StopMode) error {
 	c, err := k.get()

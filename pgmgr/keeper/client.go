@@ -27,6 +27,8 @@ type Client struct {
 	events *eventQueue
 	done   chan struct{} // closed by read when the connection has ended
 	wg     sync.WaitGroup
+	// protocol is what both ends speak; set before the client is handed out.
+	protocol int
 
 	// writing is held while a line is written; a channel, so that waiting for it
 	// obeys a context.
@@ -46,10 +48,26 @@ func Connect(ctx context.Context, runDir string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.call(ctx, Request{Op: OpAttach}); err != nil {
+	st, err := c.call(ctx, Request{Op: OpAttach, Protocol: Protocol})
+	if err == nil {
+		if c.protocol, err = CheckProtocol(st.Protocol); err != nil {
+			err = fmt.Errorf("connect to the keeper (pid %d, version %s): %w: %w", st.KeeperPID, st.Version, ErrRefused, err)
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// needs refuses what the keeper's protocol is too old for, before anything is
+// sent: an older keeper would ignore the field that matters.
+func (c *Client) needs(protocol int, what string) error {
+	if c.protocol >= protocol {
+		return nil
+	}
+	return fmt.Errorf("%w: the running keeper is older than this agent and doesn't know %s; it is replaced when PostgreSQL is down and the agent is restarted",
+		ErrRefused, what)
 }
 
 // Peek asks the keeper of runDir for its status without taking it over, so that a
@@ -126,8 +144,14 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 
 // Start starts a postmaster and returns once it was executed, long before it
 // accepts connections. It is refused when a server is alive, when the grant is
-// past, and when there is no grant and the data directory isn't a standby's (S3).
+// past, and when there is neither grant nor waiver and the data directory isn't a
+// standby's (S3).
 func (c *Client) Start(ctx context.Context, r StartRequest) (Status, error) {
+	if r.Waiver != nil {
+		if err := c.needs(2, "starting without a deadline"); err != nil {
+			return Status{}, fmt.Errorf("keeper %s: %w", OpStart, err)
+		}
+	}
 	return c.call(ctx, Request{Op: OpStart, Start: &r})
 }
 
@@ -135,7 +159,8 @@ func (c *Client) Start(ctx context.Context, r StartRequest) (Status, error) {
 // server if it wasn't. Within one revision a deadline never moves back: an
 // earlier one is accepted without effect. A newer revision's grant replaces the
 // old one whole. Refused when past, for an older revision, when fencing has begun,
-// when no server runs.
+// when no server runs, and while a waiver is in force that the grant isn't newer
+// than (Grant.Config).
 func (c *Client) Extend(ctx context.Context, g Grant) error {
 	_, err := c.call(ctx, Request{Op: OpExtend, Grant: &g})
 	return err
@@ -150,9 +175,26 @@ func (c *Client) Promote(ctx context.Context, g Grant) error {
 	return err
 }
 
-// Disarm takes the deadline away, for pause only (S11). Refused once fencing has begun.
-func (c *Client) Disarm(ctx context.Context) error {
-	_, err := c.call(ctx, Request{Op: OpDisarm})
+// PromoteWaived is Promote with a waiver in the grant's place: the server accepts
+// writes without any deadline.
+func (c *Client) PromoteWaived(ctx context.Context, w Waiver) error {
+	if err := c.needs(2, "promoting without a deadline"); err != nil {
+		return fmt.Errorf("keeper %s: %w", OpPromote, err)
+	}
+	_, err := c.call(ctx, Request{Op: OpPromote, Waiver: &w})
+	return err
+}
+
+// Disarm takes the deadline away (S11) and notes why, so that a restarted agent
+// finds it in Status.Waived. An Extend with a newer Grant.Config arms again.
+// Refused once fencing has begun, and for an older revision of /config than the
+// keeper knows of. Disarming a server that is down succeeds without effect: the
+// next one needs a grant or a waiver of its own.
+func (c *Client) Disarm(ctx context.Context, w Waiver) error {
+	if err := c.needs(2, "why it is disarmed"); err != nil {
+		return fmt.Errorf("keeper %s: %w", OpDisarm, err)
+	}
+	_, err := c.call(ctx, Request{Op: OpDisarm, Waiver: &w})
 	return err
 }
 

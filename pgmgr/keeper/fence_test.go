@@ -302,7 +302,7 @@ func TestFenceOnCommand(t *testing.T) {
 	w.start(&g)
 	c := w.crowd()
 	signalPID(t, c.idle.pid, syscall.SIGSTOP)
-	if err := w.k.Disarm(w.ctx()); err != nil {
+	if err := w.k.Disarm(w.ctx(), pause(3)); err != nil {
 		t.Fatal(err)
 	}
 	deadline := mono.Now().Add(time.Second)
@@ -310,7 +310,7 @@ func TestFenceOnCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, w.k.Extend(w.ctx(), grant(9, time.Hour, time.Second)), "fencing has begun")
-	refused(t, w.k.Disarm(w.ctx()), "fencing has begun")
+	refused(t, w.k.Disarm(w.ctx(), pause(4)), "fencing has begun")
 	w.during(deadline)
 	w.checkFenced(c, deadline)
 	if err := w.k.Fence(w.ctx(), time.Second); err != nil {

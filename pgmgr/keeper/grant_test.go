@@ -11,7 +11,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/pgregent/regent/internal/mono"
 	"github.com/pgregent/regent/pgmgr/keeper"
 )
 
@@ -121,35 +120,15 @@ func TestExtend(t *testing.T) {
 	must(newer, newer)
 	refused(t, w.k.Extend(w.ctx(), grant(5, 2*time.Hour, time.Second)), "older")
 
-	if err := w.k.Disarm(w.ctx()); err != nil {
+	if err := w.k.Disarm(w.ctx(), pause(3)); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, w.k.Extend(w.ctx(), grant(5, time.Hour, time.Second)), "older")
+	stale := grant(5, time.Hour, time.Second)
+	stale.Config = 4
+	refused(t, w.k.Extend(w.ctx(), stale), "older")
 	again := grant(6, time.Minute, time.Second)
+	again.Config = 4
 	must(again, again)
-}
-
-// TestDisarmedServerIsNotFenced: pause (S11). The server lives on when the old
-// deadline has passed.
-func TestDisarmedServerIsNotFenced(t *testing.T) {
-	w := newWorld(t)
-	g := longGrant()
-	w.start(&g)
-	short := grant(2, 800*time.Millisecond, 200*time.Millisecond)
-	if err := w.k.Extend(w.ctx(), short); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.k.Disarm(w.ctx()); err != nil {
-		t.Fatal(err)
-	}
-	past := short.Deadline.Add(100 * time.Millisecond)
-	w.eventually("the deadline passes", func() error {
-		if mono.Now() < past {
-			return fmt.Errorf("not yet")
-		}
-		return nil
-	})
-	w.session().must(`create table still_writable (i int)`)
 }
 
 // TestPromote: S3. Armed before it is writable, refused when it can't be armed.

@@ -22,6 +22,35 @@ type Grant struct {
 	Deadline events.Instant `json:"deadline"`
 	// Budget is B: the keeper begins to stop the server at D−B.
 	Budget time.Duration `json:"budget"`
+	// Config is the revision of /config at which fencing was found to be wanted, as
+	// read linearizably (safety rule S11): neither in pause nor off. A server that was
+	// disarmed needs a newer one than the Waiver's before it is armed again, so that a
+	// renewal that was under way when the pause came changes nothing. 0: not known;
+	// enough for a server that was never disarmed.
+	Config events.Revision `json:"config,omitzero"`
+}
+
+// WaiverReason says why a server accepts writes without a deadline.
+type WaiverReason string
+
+// The reasons.
+const (
+	// WaivedPause: the cluster is in pause (safety rule S11).
+	WaivedPause WaiverReason = "pause"
+	// WaivedFencingOff: the setting regent.fencing is off; two primaries are possible.
+	WaivedFencingOff WaiverReason = "fencing_off"
+)
+
+// Waiver is the permission to accept writes without any deadline, in a Grant's
+// place. It lasts until a Grant that knows better arms the server, or until
+// the server is down; the agent's restart doesn't touch it.
+type Waiver struct {
+	Reason WaiverReason `json:"reason"`
+	// Config is the revision of /config, read linearizably, at which the reason held.
+	// For a setting in the agent's own file it is the revision that was read then; 0
+	// only where there is no /config yet. An older one than that of the waiver or
+	// grant in force is refused.
+	Config events.Revision `json:"config"`
 }
 
 // StopMode is how a postmaster is asked to stop.
@@ -39,23 +68,28 @@ const (
 )
 
 // StartRequest starts a postmaster. With a Grant it may become writable, and is
-// armed before it is started; without one it must be a standby, and Standby says
-// that the caller made sure of that (standby.signal is in place; the keeper checks).
+// armed before it is started; with a Waiver it may become writable and is not armed.
+// Both together are refused. With neither it must be a standby (standby.signal is
+// in place; the keeper checks).
 type StartRequest struct {
 	// Args is the command line, the executable's absolute path first.
 	Args []string `json:"args"`
 	// Env is the whole environment of the postmaster.
 	Env []string `json:"env"`
 	// LogFile receives the postmaster's stdout and stderr, appended.
-	LogFile string `json:"log_file"`
-	Grant   *Grant `json:"grant,omitempty"`
+	LogFile string  `json:"log_file"`
+	Grant   *Grant  `json:"grant,omitempty"`
+	Waiver  *Waiver `json:"waiver,omitempty"`
 }
 
 // Status is what the keeper knows.
 type Status struct {
 	KeeperPID int    `json:"keeper_pid"`
 	Version   string `json:"version"`
-	DataDir   string `json:"data_dir"`
+	// Protocol is what the keeper speaks; its program may be older than the agent's.
+	// Keepers of protocol 1 don't say it.
+	Protocol int    `json:"protocol,omitempty"`
+	DataDir  string `json:"data_dir"`
 	// PID of the postmaster; 0 when none runs.
 	PID int `json:"pid"`
 	// Alive: some process of the data directory is left. It outlives PID (S1).
@@ -65,6 +99,9 @@ type Status struct {
 	Adopted bool `json:"adopted"`
 	// Armed carries the grant in force; nil when the server isn't armed.
 	Armed *Grant `json:"armed,omitempty"`
+	// Waived says why the server runs without a deadline; nil when it was never
+	// disarmed, or was armed since. A restarted agent learns of a pause here.
+	Waived *Waiver `json:"waived,omitempty"`
 	// Fencing: the deadline came, or a fence was commanded; not cancellable.
 	Fencing bool `json:"fencing"`
 	// LastExit of the previous server, nil if none ended under this keeper.

@@ -7,6 +7,31 @@ import (
 	"time"
 )
 
+// Protocol is the version of the protocol that this package speaks. The keeper's
+// program may be older or newer than the agent's, because an agent is upgraded
+// under a running server: each end says its version when the agent attaches, and
+// an end that can't work with the other's refuses there. Within a version, a field
+// that isn't known is ignored; a field that must not be ignored raises the version,
+// and the client doesn't send it to a keeper that would.
+//
+//   - 1: start, extend, promote, disarm, stop, fence, adopt, shutdown.
+//   - 2: waivers (start, promote, disarm), Grant.Config and Status.Foreign.
+const Protocol = 2
+
+// oldestProtocol is the least that either end accepts of the other.
+const oldestProtocol = 1
+
+// CheckProtocol judges the other end's version, 0 meaning that it didn't say. It returns
+// the version that both speak, or an error that says which end is too old.
+func CheckProtocol(other int) (int, error) {
+	other = max(other, 1)
+	if other < oldestProtocol {
+		return 0, fmt.Errorf("it speaks version %d of the keeper's protocol, and this program %d to %d: it is too old",
+			other, oldestProtocol, Protocol)
+	}
+	return min(other, Protocol), nil
+}
+
 // SocketName is the keeper's socket in its run directory.
 const SocketName = "keeper.sock"
 
@@ -52,8 +77,12 @@ type Request struct {
 	Op    Op            `json:"op"`
 	Start *StartRequest `json:"start,omitempty"`
 	Grant *Grant        `json:"grant,omitempty"` // extend, promote
-	Mode  StopMode      `json:"mode,omitempty"`  // stop
-	PID   int           `json:"pid,omitempty"`   // adopt
+	// Waiver takes the deadline away (disarm) or stands in for it (promote).
+	Waiver *Waiver `json:"waiver,omitempty"`
+	// Protocol is the client's, said when it attaches.
+	Protocol int      `json:"protocol,omitempty"`
+	Mode     StopMode `json:"mode,omitempty"` // stop
+	PID      int      `json:"pid,omitempty"`  // adopt
 	// Within is how soon a commanded fence must have ended the last client backend.
 	Within time.Duration `json:"within,omitempty"`
 }
