@@ -6,6 +6,9 @@
 # Tests get a temporary folder of their own. What they leave in it, and processes that still
 # work in it, count as failures too, and are removed.
 #
+# Whoever sees only the end of the output sees why it failed: the complaints of failed tests, or
+# the last lines of a section without tests, are printed again there, the failed sections last.
+#
 # usage: scripts/test.sh [SECTION…]    (default: all)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -30,6 +33,40 @@ roomy() {
 TMPDIR=$(mktemp -d "${TMPDIR:-$(roomy)}/rt.XXXXXX")
 chmod 1777 "$TMPDIR" # tests that start PostgreSQL run as another user than root
 export TMPDIR
+
+# Why sections failed, section by section; the output of the running one, and what it left behind.
+NOTES=$(TMPDIR=/tmp mktemp -d)
+readonly NOTES REASONS=$NOTES/reasons OUTPUT=$NOTES/output LEFT=$NOTES/left
+
+# segments prints the shared memory of PostgreSQL servers that are dead, one a line. A server that
+# is killed leaves a segment in /dev/shm behind, which nobody ever frees, unless it was told to
+# keep it in its data directory (dynamic_shared_memory_type = mmap).
+segments() {
+	local path
+	for path in /dev/shm/PostgreSQL.*; do
+		[[ -e "$path" ]] || continue
+		grep -qsF "$path" /proc/[0-9]*/maps || printf '%s\n' "$path"
+	done
+}
+old_segments=$(segments)
+
+# free_segments frees those that came since the beginning, and fails if there were any. The small
+# System V segments, which every server has, it frees without a word: tests that run as root have
+# a namespace of their own for them, others can't help it.
+free_segments() {
+	local left=0 path id
+	while read -r path; do
+		[[ -n "$path" && $'\n'"$old_segments"$'\n' != *$'\n'"$path"$'\n'* ]] || continue
+		printf 'left behind: %s, by a server that was killed and does not keep its shared memory in its folder\n' "$path" >&2
+		rm -f "$path"
+		left=1
+	done < <(segments)
+	# id, of PostgreSQL's size, attached to nothing, made by a process that is gone
+	while read -r id; do ipcrm -m "$id" 2>/dev/null || true; done < <(
+		awk 'NR > 1 && $4 == 56 && $7 == 0 && system("test -d /proc/" $5) != 0 { print $2 }' /proc/sysvipc/shm 2>/dev/null
+	)
+	return "$left"
+}
 
 # ours prints the processes that work in, or were started from, the temporary folder.
 ours() {
@@ -58,12 +95,13 @@ sweep() {
 		rm -rf "$entry"
 		left=1
 	done
+	free_segments || left=1
 	return "$left"
 }
 
 finish() {
 	sweep 2>/dev/null || true
-	rm -rf "$TMPDIR"
+	rm -rf "$TMPDIR" "$NOTES"
 }
 trap finish EXIT
 trap 'exit 130' INT
@@ -74,7 +112,7 @@ tests() { # tests SKIPS-MODE ARGUMENTS-OF-GO-TEST…
 	shift
 	go build -o "$TMPDIR/testreport" ./scripts/testreport
 	local code=0
-	go test -json -p "$P" "$@" | "$TMPDIR/testreport" -skips "$skips" || code=1
+	go test -json -p "$P" "$@" | "$TMPDIR/testreport" -skips "$skips" -failures "$REASONS" || code=1
 	rm -f "$TMPDIR/testreport"
 	return "$code"
 }
@@ -107,18 +145,35 @@ section_live() {
 }
 
 run_section() {
-	local name=$1 begun=$SECONDS code=0
+	local name=$1 begun=$SECONDS code=0 known printer tries
 	printf '\n== %s\n' "$name"
+	printf '== %s\n' "$name" >>"$REASONS"
+	known=$(wc -l <"$REASONS")
 	# A subshell of its own, so that a failing command inside ends the section; not in a
 	# condition, where bash would go on after a failure.
+	exec 3> >(tee "$OUTPUT")
+	printer=$!
 	set +e
 	(
 		set -e
 		"section_$name"
-	)
+	) >&3 2>&1 3>&-
 	code=$?
 	set -e
-	sweep || code=1
+	exec 3>&-
+	sweep 2>"$LEFT" || code=1 # before waiting for the printer: what was left may still speak to it
+	cat "$LEFT" >&2
+	for ((tries = 0; tries < 50; tries++)); do
+		kill -0 "$printer" 2>/dev/null || break
+		sleep 0.1
+	done
+	if ((code == 0)); then
+		sed -i '$d' "$REASONS"
+	elif [[ -s "$LEFT" ]]; then
+		cut -c 1-300 "$LEFT" | head -n 15 >>"$REASONS"
+	elif (($(wc -l <"$REASONS") == known)); then # no tests: the end of what it said
+		tail -n 15 "$OUTPUT" | cut -c 1-300 | sed 's/^/    /' >>"$REASONS"
+	fi
 	if ((code == 0)); then
 		printf '== %s: ok, %d s\n' "$name" $((SECONDS - begun))
 	else
@@ -144,7 +199,9 @@ main() {
 	done
 	printf '\n'
 	if ((${#failed[@]} > 0)); then
-		printf 'FAILED: %s (%d s)\n' "${failed[*]}" $((SECONDS - started))
+		printf 'WHY:\n'
+		cat "$REASONS"
+		printf '\nFAILED: %s (%d s)\n' "${failed[*]}" $((SECONDS - started))
 		exit 1
 	fi
 	printf 'all passed: %s (%d s)\n' "${sections[*]}" $((SECONDS - started))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,6 +22,12 @@ type event struct {
 	FailedBuild string
 }
 
+// packageTime is how long a package's tests took.
+type packageTime struct {
+	name    string
+	seconds float64
+}
+
 // report folds events. Output of a test is kept until the test ends: dropped when it
 // passed, printed when it didn't or when its package ended without it.
 type report struct {
@@ -28,6 +35,8 @@ type report struct {
 	output                    map[string][]string // by package + " " + test
 	builds                    map[string][]string // build output by import path
 	skipped                   []string
+	failures                  []failure
+	times                     []packageTime
 	passed, failed            int
 	packages, without, broken int
 }
@@ -78,7 +87,8 @@ func (r *report) endTest(e event, key string) {
 		r.skipped = append(r.skipped, fmt.Sprintf("%s %s: %s", e.Package, e.Test, reason(r.output[key])))
 	case "fail":
 		r.failed++
-		fmt.Fprintf(r.out, "--- %s %s\n%s", e.Package, e.Test, strings.Join(r.output[key], ""))
+		fmt.Fprintf(r.out, "--- %s %s\n%s", e.Package, e.Test, condensed(r.output[key]))
+		r.fail(key, r.output[key])
 	}
 	delete(r.output, key)
 }
@@ -95,17 +105,65 @@ func (r *report) endPackage(e event) {
 		word = "FAIL"
 		r.broken++
 		fmt.Fprint(r.out, strings.Join(r.builds[e.FailedBuild], ""))
-		r.printUnfinished(e.Package)
+		r.endUnfinished(e)
 	}
+	r.times = append(r.times, packageTime{e.Package, e.Elapsed})
 	fmt.Fprintf(r.out, "%s %6.1fs  %s\n", word, e.Elapsed, e.Package)
 	r.drop(e.Package)
 }
 
-// printUnfinished prints what the package itself said and what its tests said that never
+// endUnfinished prints what the package itself said and what its tests said that never
 // ended: a panic or a timeout ends the process under them.
-func (r *report) printUnfinished(pkg string) {
-	for _, key := range r.keysOf(pkg) {
-		fmt.Fprint(r.out, strings.Join(r.output[key], ""))
+func (r *report) endUnfinished(e event) {
+	var all []string
+	for _, key := range r.keysOf(e.Package) {
+		fmt.Fprint(r.out, condensed(r.output[key]))
+		all = append(all, r.output[key]...)
+	}
+	blamed := slices.ContainsFunc(r.failures, func(f failure) bool { return strings.HasPrefix(f.name, e.Package+" ") })
+	why := append(slices.Clone(r.builds[e.FailedBuild]), all...)
+	if !blamed || len(reasonsOf(why)) > 0 {
+		r.fail(e.Package, why)
+	}
+}
+
+// fail remembers a failure for the end. A parent that failed only because its sub-test did has
+// no complaint of its own and is left out.
+func (r *report) fail(name string, output []string) {
+	reasons := reasonsOf(output)
+	child := slices.ContainsFunc(r.failures, func(f failure) bool { return strings.HasPrefix(f.name, name+"/") })
+	if len(reasons) == 0 && child {
+		return
+	}
+	if len(reasons) == 0 {
+		reasons = []string{"(it gave no reason; its output is above)"}
+	}
+	r.failures = append(r.failures, failure{name, reasons})
+}
+
+// complaints are the failures for the end, empty when there are none.
+func (r *report) complaints() string {
+	var b strings.Builder
+	for _, f := range r.failures {
+		b.WriteString(f.String())
+	}
+	return b.String()
+}
+
+// worthNaming is how long a package must take to be named among the slow ones.
+const worthNaming = 2.0
+
+// printTimes lists the packages that took long, the longest first.
+func (r *report) printTimes() {
+	slices.SortStableFunc(r.times, func(a, b packageTime) int { return cmp.Compare(b.seconds, a.seconds) })
+	for i, t := range r.times {
+		if t.seconds < worthNaming {
+			return
+		}
+		if i == 0 {
+			fmt.Fprintln(r.out, "where the time went:")
+		}
+		fmt.Fprintf(r.out, "%8.1f s  %s\n", t.seconds, t.name)
 	}
 }
 

@@ -51,7 +51,7 @@ func TestExitCodeAndWordsFollowTheOutcome(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
-			if code := run(strings.NewReader(c.input), &out, c.skips); code != c.code {
+			if code, _ := run(strings.NewReader(c.input), &out, c.skips); code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 			for _, w := range c.want {
