@@ -28,6 +28,7 @@ import (
 	"github.com/pgregent/regent/internal/config"
 	"github.com/pgregent/regent/internal/ctl"
 	"github.com/pgregent/regent/internal/logging"
+	"github.com/pgregent/regent/internal/metrics"
 	"github.com/pgregent/regent/internal/replay"
 	"github.com/pgregent/regent/pgmgr"
 	"github.com/pgregent/regent/pgmgr/keeper"
@@ -246,10 +247,11 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		// is asked is public, and what decides is the store.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 	}}
+	meter := metrics.New(version, d.journal)
 	twin := &twinCheck{name: d.local.Name, mine: d.local.REST.URL(), store: d.store, peers: peers}
 	a := agent.New(agent.Options{
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,
-		Store: d.store, Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
+		Store: meter.Store(d.store), Meter: meter, Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
 		Peers: peers, Resume: d.resume, Snapshots: d.source, Log: d.log,
 		Admit: twin.late,
 	})
@@ -259,7 +261,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		}
 		return err
 	}
-	server, err := d.listen(a, peers)
+	server, err := d.listen(a, peers, meter)
 	if err != nil {
 		return err
 	}
@@ -286,11 +288,11 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 }
 
 // listen makes the REST API.
-func (d *daemon) listen(a *agent.Agent, peers *http.Client) (*api.Server, error) {
+func (d *daemon) listen(a *agent.Agent, peers *http.Client, meter *metrics.Meter) (*api.Server, error) {
 	return api.New(api.Options{
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Compat: d.local.Regent.Compat,
 		FencingOff: d.local.Regent.Fencing == config.FencingOff,
-		Agent:      a, Store: d.store, Peers: peers, Settings: api.SettingsOf(d.local.REST), Log: d.log,
+		Agent:      a, Store: d.store, Peers: peers, Meter: meter, Settings: api.SettingsOf(d.local.REST), Log: d.log,
 		Ask: func(ctx context.Context, id string, ev events.Event) (bool, string, error) {
 			ans, err := a.Ask(ctx, id, ev)
 			return ans.OK, ans.Text, err

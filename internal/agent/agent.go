@@ -19,7 +19,7 @@ import (
 	"github.com/pgregent/regent/pgmgr"
 )
 
-// Options are what an agent is made of. All fields but Admit are needed.
+// Options are what an agent is made of. All fields but Meter and Admit are needed.
 type Options struct {
 	Name    events.NodeName
 	Scope   string
@@ -41,9 +41,17 @@ type Options struct {
 	// Snapshots is where the journal's snapshot callback finds the state.
 	Snapshots *SnapshotSource
 	Log       *slog.Logger
+	// Meter hears of each step; nil is deaf.
+	Meter Meter
 	// Admit judges the first linearizable view before the machine gets it; an error
 	// ends the agent. Nil admits everything.
 	Admit func(context.Context, events.ClusterView) error
+}
+
+// Meter hears of each step: the state that it led to, and how long after the fact's
+// arrival. It is called by the loop, so it must return at once.
+type Meter interface {
+	Stepped(s *fsm.State, took time.Duration)
 }
 
 // Agent runs one member. New, then Run, once.
@@ -75,6 +83,8 @@ type Agent struct {
 	reload  atomic.Bool // the local configuration changed
 	// unapplied is a configuration that PostgreSQL could not take yet.
 	unapplied atomic.Pointer[pgmgr.Config]
+	// due is when what the loop is at had arrived; owned by the loop.
+	due       events.Instant
 	fatal     chan error    // the first panic of a part, or a refused admission
 	admission sync.Once     // of the first view that is acted on
 	ended     chan struct{} // closed when the loop has ended

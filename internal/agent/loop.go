@@ -75,6 +75,7 @@ func (a *Agent) loop(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the settings: %w", err)
 	}
+	a.due = mono.Now()
 	a.step(ctx, events.AgentStarted{
 		Node: a.opt.Name, Scope: a.opt.Scope, Version: a.opt.Version, Boot: mono.BootID(), Settings: set,
 	})
@@ -85,6 +86,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		case err := <-a.fatal:
 			return err
 		case <-a.mail.wake:
+			a.due = a.mail.arrived()
 			a.noticeJump(ctx)
 			if a.reload.Swap(false) {
 				a.applyConfig(ctx, a.state.Store.View.Config.Raw)
@@ -93,6 +95,7 @@ func (a *Agent) loop(ctx context.Context) error {
 				a.take(ctx, ev)
 			}
 		case <-a.timer.C:
+			a.due = a.timerAt
 			a.noticeJump(ctx)
 			a.fireTimer(ctx)
 		}
@@ -161,9 +164,12 @@ func (a *Agent) step(ctx context.Context, ev events.Event) {
 			a.carryOut(ctx, o)
 		}
 		if !d.Fired() {
-			return
+			break
 		}
 		ev = events.Reconsider{}
+	}
+	if a.opt.Meter != nil {
+		a.opt.Meter.Stepped(a.Snapshot(), mono.Now().Sub(a.due))
 	}
 }
 

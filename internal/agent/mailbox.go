@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/internal/mono"
 )
 
 // maxRequests bounds what operators can queue; facts and outcomes have no bound of
@@ -18,7 +19,8 @@ type mailbox struct {
 	mu       sync.Mutex
 	waiting  []events.Event
 	requests int
-	wake     chan struct{} // holds one token while something waits
+	oldest   events.Instant // when the mailbox was last empty and something came
+	wake     chan struct{}  // holds one token while something waits
 }
 
 func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
@@ -26,6 +28,7 @@ func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
 // put adds an event. It never blocks.
 func (m *mailbox) put(ev events.Event) {
 	m.mu.Lock()
+	m.stamp()
 	m.add(ev)
 	m.mu.Unlock()
 	m.signal()
@@ -39,6 +42,7 @@ func (m *mailbox) request(ev events.Event) error {
 		return fmt.Errorf("submit %s: %d requests are waiting already", ev.Kind(), maxRequests)
 	}
 	m.requests++
+	m.stamp()
 	m.waiting = append(m.waiting, ev)
 	m.mu.Unlock()
 	m.signal()
@@ -69,6 +73,23 @@ func replaces(newer, older events.Event) bool {
 	default:
 		return false
 	}
+}
+
+// stamp notes the arrival of what ends an empty time.
+func (m *mailbox) stamp() {
+	if len(m.waiting) == 0 {
+		m.oldest = mono.Now()
+	}
+}
+
+// arrived is when the first of what waits came.
+func (m *mailbox) arrived() events.Instant {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.waiting) == 0 {
+		return mono.Now()
+	}
+	return m.oldest
 }
 
 func (m *mailbox) signal() {

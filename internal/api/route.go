@@ -57,7 +57,7 @@ func (s *Server) routeGet(segment string) route {
 	case "failsafe":
 		return route{handle: s.failsafe}
 	case "metrics":
-		return route{handle: func(_ context.Context, r *request) *reply { return absent(r) }}
+		return route{handle: s.metrics}
 	default:
 		return route{handle: s.health}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/fsm"
+	"github.com/pgregent/regent/internal/metrics"
 	"github.com/pgregent/regent/internal/mono"
 )
 
@@ -50,6 +51,8 @@ type Options struct {
 	// can't keep; nil takes everything, as Patroni does. Its error is for the operator.
 	CheckConfig func(config []byte) error
 	Store       dcs.Store
+	// Meter adds Regent's own metrics to Patroni's; nil leaves them out.
+	Meter *metrics.Meter
 	// Peers asks other members' REST APIs.
 	Peers *http.Client
 	// MaxConnections is how many clients are served at once; 0 means 128.
