@@ -1,5 +1,7 @@
 package events
 
+import "strings"
+
 // PostgresState is one whole observation of the PostgreSQL on this host. It is
 // level-triggered: each one replaces the last, so a lost or doubled one heals.
 type PostgresState struct {
@@ -61,6 +63,22 @@ type DataDir struct {
 	MinRecoveryTL      Timeline `json:"min_recovery_tl,omitempty"`
 	// CanRewind: wal_log_hints or data checksums are on.
 	CanRewind bool `json:"can_rewind,omitempty"`
+}
+
+// End is a position that the WAL surely reaches, and its timeline. There may be more
+// behind it, unless the server was shut down cleanly.
+func (d DataDir) End() (LSN, Timeline) {
+	if d.MinRecoveryLSN > d.CheckpointLSN {
+		return d.MinRecoveryLSN, max(d.MinRecoveryTL, d.CheckpointTimeline)
+	}
+	return d.CheckpointLSN, d.CheckpointTimeline
+}
+
+// WasPrimary reports whether the control file was last written by a server that was
+// not in archive recovery.
+func (d DataDir) WasPrimary() bool {
+	return d.Content == DataCluster && !strings.Contains(d.ControlState, "archive recovery") &&
+		d.ControlState != "shut down in recovery"
 }
 
 // The values of DataDir.Content.

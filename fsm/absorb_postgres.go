@@ -28,8 +28,14 @@ func (s *State) observe(p events.PostgresState) {
 	if !p.Running {
 		s.disarmed()
 	}
+	if s.primaryUp() {
+		s.Postgres.Wrote = true
+	}
 	if p.Running && p.Streaming {
 		s.Postgres.StreamedAt = s.Now
+		if s.fromLeader() {
+			s.Postgres.Judged = s.Store.LeaderSince
+		}
 		if s.Phase == Following {
 			// The ladder has led where it should; a later break begins at its foot.
 			s.Rejoin = RejoinWork{Leader: s.Rejoin.Leader}

@@ -194,7 +194,7 @@ func mustHold(applies func(s *State) bool) []rule {
 				if e.Now >= e.beliefEnd() {
 					mode = "immediate" // a freeze has eaten the budget (S24)
 				}
-				e.beginDemotion(DemoteWork{Why: "the store did not confirm the lease in time", Mode: mode})
+				e.beginDemotion(DemoteWork{Why: "the store did not confirm the lease in time", Mode: mode, Offer: true})
 			},
 			status: func(*State) string {
 				return "demoted self because DCS is not accessible and I was a leader"

@@ -53,6 +53,7 @@ const (
 	ReplicaStarted     Trigger = "replica_started"
 	StartFailed        Trigger = "start_failed"
 	LeaderChanged      Trigger = "leader_changed"
+	HistoryUnsure      Trigger = "history_unsure"
 	NotStreaming       Trigger = "not_streaming"
 	LeaderGone         Trigger = "leader_gone"
 	HandedOver         Trigger = "handed_over"

@@ -144,6 +144,13 @@ type Postgres struct {
 	// Promoted: this agent promoted the server (or started it as a primary) that
 	// is running now; what else is a primary is a rogue.
 	Promoted bool `json:"promoted,omitempty"`
+	// Wrote: since its history was last judged the server was a primary, so it may have
+	// WAL that nobody else has. What a standby streams from an upstream that lacks it
+	// is written over it, and a comparison comes too late then (S23).
+	Wrote bool `json:"wrote,omitempty"`
+	// Judged is the leadership (its LeaderSince) of whose history ours was last found
+	// to be a part.
+	Judged events.Instant `json:"judged,omitempty"`
 	// After: observations that began before it are past (an operation ended then).
 	After events.Instant `json:"after,omitempty"`
 	// Look is when to observe again before the next heartbeat.
@@ -196,6 +203,8 @@ type DemoteWork struct {
 	Why     string            `json:"why,omitempty"`
 	Mode    string            `json:"mode,omitempty"`
 	HandOff bool              `json:"hand_off,omitempty"` // try to give the lease to a candidate
+	// Offer: the same after a stop that had a reason of its own, if the lease outlives it.
+	Offer bool `json:"offer,omitempty"`
 	To      events.NodeName   `json:"to,omitempty"`       // the candidate asked for, or chosen
 	Asked   events.NodeName   `json:"asked,omitempty"`    // by an operator
 	End     events.LSN        `json:"end,omitempty"`
@@ -214,6 +223,7 @@ type DemoteWork struct {
 type RejoinWork struct {
 	Stage   string             `json:"stage,omitempty"`  // judge, stop, rewind, clone, start, start-alone
 	Leader  events.NodeName    `json:"leader,omitempty"` // whom the work is for
+	Since   events.Instant     `json:"since,omitempty"`  // LeaderSince when the judgement began
 	Source  events.NodeName    `json:"source,omitempty"` // of the copy
 	Verdict *events.Divergence `json:"verdict,omitempty"`
 	// Tries counts attempts per rung against this leader's timeline.

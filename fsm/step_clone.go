@@ -211,6 +211,16 @@ func (s *State) upstream() *events.Upstream {
 	return nil
 }
 
+// primary is where the holder's PostgreSQL is; nil while another doesn't lead, or has
+// not said.
+func (s *State) primary() *events.Upstream {
+	m, ok := s.view().Member(s.leader().Name)
+	if up, known := m.Upstream(); ok && known && s.otherLeads() {
+		return &up
+	}
+	return nil
+}
+
 func cloneStatus(s *State) string {
 	return fmt.Sprintf("trying to bootstrap from %s '%s'", sourceRole(s), s.Rejoin.Source)
 }

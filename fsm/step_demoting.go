@@ -7,6 +7,10 @@ import (
 	"github.com/pgregent/regent/events"
 )
 
+// offerWait bounds the search for a member that has everything, after a stop that
+// nobody asked for: the server is down, so nobody can still receive anything.
+const offerWait = 300 * time.Millisecond
+
 // beginDemotion starts giving up the leadership: PostgreSQL first (S1), the key after.
 func (e *effects) beginDemotion(w DemoteWork) {
 	w.Standbys = e.pg().Standbys
@@ -51,8 +55,10 @@ func (e *effects) afterStop(end events.LSN) {
 	switch {
 	case !e.holds():
 		d.Stage = "done"
-	case d.HandOff && end != 0:
+	case end != 0 && d.HandOff:
 		d.Stage, d.Until = "ask", e.Now.Add(e.Settings.StopWait)
+	case end != 0 && d.Offer:
+		d.Stage, d.Until = "ask", e.Now.Add(min(e.Settings.StopWait, offerWait))
 	default:
 		d.Stage = "release"
 	}

@@ -116,6 +116,21 @@ func upstreamRules() []rule {
 			status: secondaryStatus,
 		},
 		{
+			id: "history-unsure", trigger: HistoryUnsure,
+			when: func(s *State) (bool, string) {
+				up := s.upstream()
+				switch {
+				case up == nil || !s.standbyUp() || s.pg().ConfiguredUpstream == up.Addr():
+					return false, "no other upstream is to be followed"
+				case s.unjudged():
+					return true, "whether our history is a part of " + string(s.leader().Name) + "'s is to be found out before it is followed"
+				default:
+					return false, "our history is known to be a part of the new leader's"
+				}
+			},
+			status: secondaryStatus,
+		},
+		{
 			id: "leader-changed", trigger: LeaderChanged,
 			when: func(s *State) (bool, string) {
 				up := s.upstream()
@@ -160,6 +175,27 @@ func upstreamRules() []rule {
 			},
 		},
 	}
+}
+
+// unjudged: following the leader without a comparison could write its WAL over ours.
+// Two promotions that didn't know of each other give their timelines the same number,
+// so a number is proof only while the leader's is the higher one, or while it is still
+// a standby of ours.
+func (s *State) unjudged() bool {
+	switch {
+	case !s.otherLeads(), s.Postgres.Judged != 0 && s.Postgres.Judged == s.Store.LeaderSince, s.fromLeader():
+		return false
+	}
+	m, _ := s.view().Member(s.leader().Name)
+	ours := s.pg().Timeline
+	return s.Postgres.Wrote || ours > m.Timeline || ours == m.Timeline && m.IsPrimary()
+}
+
+// fromLeader reports whether the leader streams to this member, and was never followed
+// without need of a judgement.
+func (s *State) fromLeader() bool {
+	up := s.primary()
+	return up != nil && s.pg().Streaming && s.pg().Upstream == up.Addr() && !s.Postgres.Wrote
 }
 
 // patienceEnd is when a standby without a stream is judged.
@@ -208,7 +244,7 @@ func (s *State) resumedEnd() events.Instant {
 // promote leaves recovery under the lease.
 func (e *effects) promote() {
 	e.Race, e.Rejoin, e.Revive = RaceWork{}, RejoinWork{}, ReviveWork{}
-	e.Postgres.Promoted, e.Keeper.Armed = true, true
+	e.Postgres.Promoted, e.Postgres.Wrote, e.Keeper.Armed = true, true, true
 	e.Keeper.Sent, e.Keeper.Revision = e.beliefEnd(), e.Holder.Revision
 	e.operate(Promote{Fence: e.fence()})
 }

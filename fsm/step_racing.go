@@ -169,6 +169,9 @@ func (s *State) betterThanMe() (bool, string) {
 	}
 	for _, p := range s.Race.Peers {
 		switch {
+		case !p.Reachable && !p.Tags.NoFailover && s.behind(p) && s.phaseAge() < s.comebackWait():
+			return true, fmt.Sprintf("%s has WAL up to %s on timeline %d, and its PostgreSQL is not up; it is given %s",
+				p.Name, p.Position, p.Timeline, s.comebackWait())
 		case !p.Reachable:
 		case p.Primary:
 			return true, fmt.Sprintf("Primary (%s) is still alive", p.Name)
@@ -193,6 +196,16 @@ func (s *State) betterThanMe() (bool, string) {
 	}
 	return false, "nobody who answered is ahead"
 }
+
+// behind reports whether the peer has WAL that this member lacks.
+func (s *State) behind(p events.Peer) bool {
+	return p.Position > s.position() && p.Timeline >= s.pg().Timeline
+}
+
+// comebackWait is how long a race waits for a member whose agent answers, and whose
+// PostgreSQL is down with more WAL than anybody's: a former primary that is being
+// started as a standby would lose what it acknowledged, for a fraction of a second.
+func (s *State) comebackWait() time.Duration { return max(s.Settings.TTL, 5*time.Second) }
 
 // outranked tells whether a peer with the same position goes first: by
 // failover_priority, then by name.

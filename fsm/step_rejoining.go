@@ -91,7 +91,7 @@ func rejoiningRules() []rule {
 				return true, "PostgreSQL runs as a standby of " + string(s.Rejoin.Leader)
 			case s.holds():
 				return true, "the leader key is ours, and PostgreSQL runs as a standby"
-			case s.pg().Streaming:
+			case s.pg().Streaming && !s.unjudged():
 				return true, "PostgreSQL runs as a standby, and streams"
 			case !s.otherLeads():
 				return true, "nobody leads, and PostgreSQL runs as a standby"
@@ -102,8 +102,8 @@ func rejoiningRules() []rule {
 			}
 		},
 		do: func(e *effects) {
-			if e.Rejoin.Stage != "start" {
-				e.Rejoin.Stalls++
+			if up := e.upstream(); e.Rejoin.Stage != "start" && up != nil && e.pg().ConfiguredUpstream == up.Addr() {
+				e.Rejoin.Stalls++ // it follows already, and doesn't stream
 			}
 			e.Rejoin.Stage, e.Rejoin.Verdict, e.Rejoin.Starts = "", nil, 0
 		},
@@ -133,6 +133,7 @@ func rejoiningRules() []rule {
 		do: func(e *effects) {
 			e.Rejoin.Starts++
 			e.Rejoin.Stage = "start-alone"
+			e.Postgres.Wrote = e.Postgres.Wrote || e.pg().Data.WasPrimary()
 			e.operate(StartStandby{})
 		},
 		status: func(*State) string { return "starting as a secondary" },
@@ -144,7 +145,7 @@ func rejoiningRules() []rule {
 	}, {
 		id: "wait-for-primary", when: func(s *State) (bool, string) {
 			m, ok := s.view().Member(s.leader().Name)
-			if ok && m.IsPrimary() && s.upstream() != nil {
+			if ok && m.IsPrimary() && s.primary() != nil {
 				return false, string(m.Name) + " is a primary"
 			}
 			if s.leader().Name == "" {
@@ -259,7 +260,7 @@ func ladderRules() []rule {
 			do: func(e *effects) {
 				e.Rejoin.Stage = "rewind"
 				e.Rejoin.Rewinds++
-				e.operate(Rewind{Upstream: *e.upstream()})
+				e.operate(Rewind{Upstream: *e.primary()})
 			},
 			status: func(s *State) string { return "running pg_rewind from " + string(s.leader().Name) },
 		},
@@ -297,9 +298,10 @@ func (s *State) needsClone() (bool, string) {
 	return true, text
 }
 
-// judge starts a judgement. Against a new timeline of the upstream every rung is new.
+// judge starts a judgement, always against the primary: a standby that is to be
+// followed may itself still be on the way. Against a new timeline of the upstream every rung is new.
 func (e *effects) judge() {
-	up := e.upstream()
+	up := e.primary()
 	if up == nil {
 		return
 	}
@@ -308,6 +310,7 @@ func (e *effects) judge() {
 		e.Rejoin = RejoinWork{Timeline: tl}
 	}
 	e.Rejoin.Stage, e.Rejoin.Leader, e.Rejoin.Verdict = "judge", e.leader().Name, nil
+	e.Rejoin.Since = e.Store.LeaderSince
 	e.operate(Judge{Upstream: *up})
 }
 
@@ -321,8 +324,11 @@ func (e *effects) outcomeRejoin(ev events.ActionFinished) {
 	case Judge{}.Kind():
 		if done {
 			e.Rejoin.Verdict = ev.Result.Divergence
-			if e.verdict() == events.VerdictWait {
+			switch e.verdict() {
+			case events.VerdictWait:
 				e.Rejoin.NotBefore, e.Rejoin.Why = e.Now.Add(200*time.Millisecond), e.Rejoin.Verdict.Why
+			case events.VerdictFollow:
+				e.Postgres.Wrote, e.Postgres.Judged = false, e.Rejoin.Since
 			}
 		} else {
 			e.Rejoin.NotBefore = e.Now.Add(time.Second / 2)
@@ -337,6 +343,7 @@ func (e *effects) outcomeRejoin(ev events.ActionFinished) {
 		e.Rejoin.Stage = "clone"
 		if done {
 			e.Rejoin.Stage, e.Rejoin.Why = "cloned", ""
+			e.Postgres.Wrote = false
 		}
 	case StartStandby{}.Kind():
 		if !done {

@@ -51,6 +51,8 @@ func Table() []Edge {
 			"PostgreSQL did not come up; the way back to the primary's history is looked for."},
 		{LeaderChanged, []Phase{Following}, Following,
 			"Another member leads, or the upstream differs: the standby is re-pointed by a reload."},
+		{HistoryUnsure, []Phase{Following}, Rejoining,
+			"Another member leads, and only a comparison tells whether our history is a part of its own."},
 		{NotStreaming, []Phase{Following}, Rejoining,
 			"The standby has not been streaming for too long; its history may have diverged."},
 		{PostgresLost, []Phase{Following, Racing}, Rejoining,

@@ -28,10 +28,16 @@ type peerStatus struct {
 		NoFailover       any `json:"nofailover"`
 		FailoverPriority any `json:"failover_priority"`
 	} `json:"tags"`
+	// Regent is what Patroni members don't say: how far the WAL of a server goes that
+	// is down.
+	Regent struct {
+		DownAt   events.LSN      `json:"down_at"`
+		Timeline events.Timeline `json:"down_timeline"`
+	} `json:"regent"`
 }
 
-// ask puts one question to a member. An answer without a position is no answer:
-// its PostgreSQL is not there.
+// ask puts one question to a member. One whose PostgreSQL is not there is not
+// reachable, whatever its agent says; that may tell where its WAL ends.
 func (a *Agent) ask(ctx context.Context, addr fsm.PeerAddr) events.Peer {
 	p := events.Peer{Name: addr.Name}
 	var st peerStatus
@@ -46,6 +52,7 @@ func (a *Agent) ask(ctx context.Context, addr fsm.PeerAddr) events.Peer {
 	}
 	if st.XLog == nil {
 		p.Why = "its PostgreSQL does not answer (" + st.State + ")"
+		p.Position, p.Timeline = st.Regent.DownAt, max(st.Timeline, st.Regent.Timeline)
 		return p
 	}
 	p.Reachable = true

@@ -133,6 +133,13 @@ func (s *Server) describeSelf(c *condition) object {
 	if c.leads() {
 		o.integer("belief_left_ms", st.BeliefEnd().Sub(c.now).Milliseconds())
 	}
+	if p := st.Postgres.State; !p.Ready && p.Data.Content == events.DataCluster {
+		// A race waits for a member that has more WAL than the others, and a server
+		// that is down can't be asked.
+		lsn, timeline := p.Data.End()
+		o.unsigned("down_at", uint64(lsn))
+		o.unsigned("down_timeline", uint64(timeline))
+	}
 	o.text("fencing", s.fencing(st))
 	if st.Journal != "" {
 		o.text("journal_degraded", st.Journal)
