@@ -48,7 +48,7 @@ postgresql:
   authentication:
     superuser: {username: postgres, password: secret}
     replication: {username: replicator, password: secret}
-  parameters: {fsync: off, unix_socket_directories: %[5]s, work_mem: 5MB}
+  parameters: {fsync: off, dynamic_shared_memory_type: mmap, unix_socket_directories: %[5]s, work_mem: 5MB}
 regent: {run_dir: %[5]s/r, journal: {dir: %[5]s/journal}}
 `, name, p.rest, p.raft, p.pg, p.dir, p.data, pgtest.BinDir(t)))
 	return p

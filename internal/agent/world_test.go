@@ -160,7 +160,7 @@ func (n *node) settings([]byte, bool) (events.Settings, pgmgr.Config, error) {
 		ListenAddresses: "127.0.0.1", Port: n.port, LocalHost: "127.0.0.1",
 		Superuser: pgmgr.Credentials{Username: "postgres", Password: "secret"}, Replication: pgmgr.Credentials{Username: "repl", Password: "secret"},
 		Parameters: map[string]string{
-			"fsync": "off", "unix_socket_directories": n.run, "wal_level": "replica", "hot_standby": "on", "wal_log_hints": "on",
+			"fsync": "off", "dynamic_shared_memory_type": "mmap", "unix_socket_directories": n.run, "wal_level": "replica", "hot_standby": "on", "wal_log_hints": "on",
 			"max_wal_senders": "10", "max_replication_slots": "10", "max_connections": "50", "shared_buffers": "16MB", "wal_keep_size": "128MB",
 		},
 		BootstrapHBA: []string{"host replication repl 127.0.0.1/32 md5", "host all all 127.0.0.1/32 md5"},

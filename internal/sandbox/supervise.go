@@ -192,6 +192,10 @@ func (s *supervisor) run() (int, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 1, fmt.Errorf("become the sandbox's subreaper: %w", err)
 	}
+	// The System V segment of a killed server would outlive it; a namespace of their own takes
+	// all of them with it. This thread's children are in it. Only root may have one: for others
+	// freeSharedMemory finds those whose data directory is still there.
+	_ = unix.Unshare(unix.CLONE_NEWIPC)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	if err := cmd.Start(); err != nil {
