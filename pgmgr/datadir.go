@@ -121,7 +121,7 @@ func (m *Manager) mustBeDown(ctx context.Context, op string) error {
 		return fromKeeper(op, err)
 	}
 	if st.Alive {
-		return classed(ErrRefused, op, fmt.Errorf("the server runs (pid %d)", st.PID))
+		return classed(ErrRefused, op, fmt.Errorf("the server runs, or processes of it are left (pid %d)", max(st.PID, st.Foreign)))
 	}
 	if err := m.endLeftovers(ctx); err != nil {
 		return fmt.Errorf("%s: %w", op, err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/pgmgr/keeper"
 )
 
 // identifyTimeout bounds the extra question for a standby's timeline.
@@ -26,15 +27,23 @@ func (m *Manager) Observe(ctx context.Context) (events.PostgresState, error) {
 	st := events.PostgresState{Data: m.observeData(ctx)}
 	ks, err := m.pm.Status(ctx)
 	st.Running, st.PID = ks.Alive, ks.PID
-	if !ks.Alive {
-		if st.PID = m.foreignPostmaster(); st.PID != 0 {
-			st.Running = true
-		}
+	if st.PID == 0 {
+		st.PID = m.strangerPID(ks)
+		st.Running = st.Running || st.PID != 0
 	}
 	if st.Running {
 		m.observeServer(ctx, &st)
 	}
 	return st, fromKeeper("observe PostgreSQL", err)
+}
+
+// strangerPID is the postmaster that the keeper isn't in charge of, as the keeper sees
+// it or, when it doesn't answer, as the process table and the pid file show it.
+func (m *Manager) strangerPID(ks keeper.Status) int {
+	if ks.Foreign != 0 {
+		return ks.Foreign
+	}
+	return m.foreignPostmaster()
 }
 
 // observeServer fills in what the server itself says.

@@ -61,11 +61,11 @@ func (m *Manager) Start(ctx context.Context, o StartOptions) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if pid := m.strangerPID(ks); ks.PID == 0 && pid != 0 {
+		return classed(ErrRefused, op, fmt.Errorf("a server that the keeper doesn't know runs in %s (pid %d)", cfg.DataDir, pid))
+	}
 	if ks.Alive {
 		return m.startRunning(ctx, ks, o)
-	}
-	if pid := m.foreignPostmaster(); pid != 0 {
-		return classed(ErrRefused, op, fmt.Errorf("a server that the keeper doesn't know runs in %s (pid %d)", cfg.DataDir, pid))
 	}
 	req, err := m.prepareStart(ctx, o)
 	if err != nil {

@@ -44,10 +44,10 @@ func (m *Manager) Stop(ctx context.Context, o StopOptions) error {
 	if err != nil {
 		return fromKeeper(op, err)
 	}
+	if pid := m.strangerPID(ks); ks.PID == 0 && pid != 0 {
+		return classed(ErrRefused, op, fmt.Errorf("the keeper isn't in charge of the server that runs (pid %d)", pid))
+	}
 	if !ks.Alive {
-		if pid := m.foreignPostmaster(); pid != 0 {
-			return classed(ErrRefused, op, fmt.Errorf("the keeper doesn't know the server that runs (pid %d)", pid))
-		}
 		return nil
 	}
 	if o.Checkpoint && ks.PID != 0 && !ks.Fencing {

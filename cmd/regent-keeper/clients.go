@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/pgregent/regent/events"
@@ -10,17 +12,29 @@ import (
 
 // clients is the answer to "which client backends remain?".
 type clients struct {
-	pids    []int
-	unknown string // why it could not be told; counts as "some remain"
+	seen    map[int]events.Instant // their starts by pid
+	unknown string                 // why it could not be told; counts as "some remain"
 }
 
-func (c clients) any() bool { return len(c.pids) > 0 || c.unknown != "" }
+func (c clients) any() bool { return len(c.seen) > 0 || c.unknown != "" }
+
+// outlived picks those that are alive still. It reads a line per process and no
+// title, so it is quick on a starved machine.
+func (c clients) outlived() clients {
+	left := clients{seen: map[int]events.Instant{}}
+	for pid, started := range c.seen {
+		if p, ok := readProcess(pid); ok && p.state != 'Z' && p.started == started {
+			left.seen[pid] = started
+		}
+	}
+	return left
+}
 
 func (c clients) String() string {
 	if c.unknown != "" {
 		return c.unknown
 	}
-	return fmt.Sprintf("client backends remain: %v", c.pids)
+	return fmt.Sprintf("client backends remain: %v", slices.Sorted(maps.Keys(c.seen)))
 }
 
 // clientsRemain looks which client backends are there and still there after
@@ -65,11 +79,7 @@ func (g *guard) settledClients(begun events.Instant, settling time.Duration) cli
 			}
 		}
 	}
-	var c clients
-	for pid := range seen {
-		c.pids = append(c.pids, pid)
-	}
-	return c
+	return clients{seen: seen}
 }
 
 // turnedAwayAfter is how long after the postmaster was asked to stop a process must

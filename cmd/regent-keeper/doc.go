@@ -25,7 +25,8 @@
 //   - A server becomes writable through the keeper only when it is armed (S3), and
 //     stays armed until it is proven dead or disarmed for pause.
 //   - "Server down" is said once, and only when no process of the data directory is
-//     left.
+//     left. Backends that outlived an earlier keeper and their postmaster count, and
+//     are killed.
 //   - It doesn't end while its PostgreSQL lives. If it is killed, a PostgreSQL that
 //     it started gets SIGQUIT from the kernel; one that it adopted does not.
 //

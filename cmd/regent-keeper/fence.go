@@ -21,6 +21,8 @@ type fence struct {
 	stage    stage
 	// urgent: client backends outlived a stage, so nobody is given more time.
 	urgent bool
+	// last is who did.
+	last clients
 	// clear: past D−B/4 nobody was left. No session can begin any more, so the
 	// watch that follows may take its time to read, on a starved machine.
 	clear bool
@@ -122,7 +124,9 @@ func (g *guard) fenceStep(now events.Instant) {
 	f, skip := g.fence, g.fence == nil || g.killing || g.phase != running
 	var due stage
 	settling, patience := settle, scanPatience
+	var last clients
 	if !skip {
+		last = f.last
 		due, patience = f.stage, max(scanPatience, f.budget/16)
 		if f.urgent {
 			settling = 0
@@ -146,7 +150,11 @@ func (g *guard) fenceStep(now events.Instant) {
 	if skip {
 		return // the killer ends what is ending, and it needs no timer
 	}
-	remain := g.clientsRemain(f.begun, settling, settling+patience)
+	// If one of those that outlived the stage before is there, that is enough to know.
+	remain := last.outlived()
+	if !remain.any() {
+		remain = g.clientsRemain(f.begun, settling, settling+patience)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.fence != f || g.phase != running {
@@ -159,14 +167,14 @@ func (g *guard) fenceStep(now events.Instant) {
 // held.
 func (g *guard) fenceVerdict(f *fence, due stage, remain clients) {
 	if remain.any() {
-		f.urgent = true
+		f.urgent, f.last = true, remain
 		if due == askedFast {
 			g.escalate("immediate", remain.String())
 			g.signal(syscall.SIGQUIT)
 		} else {
 			g.kill()
 			// The killer makes its own list; those that are known need not wait.
-			for _, pid := range remain.pids {
+			for pid := range remain.seen {
 				_ = unix.Kill(pid, unix.SIGKILL) // the killer reports what can't be killed
 			}
 			g.escalate("kill", remain.String())

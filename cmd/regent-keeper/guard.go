@@ -43,6 +43,7 @@ type guard struct {
 	kick    chan struct{}      // wakes the killer
 	reaped  chan struct{}      // a child ended; wakes the killer while it works
 	scans   sync.WaitGroup     // title scans that may outlive the fence step that asked
+	reads   sync.WaitGroup     // titles that the killer gave up reading
 	lock    *os.File           // on the data directory; owned by the slow commands
 
 	// mu guards what follows. Nothing that can block is done while it is held, so
@@ -59,6 +60,7 @@ type guard struct {
 	config   events.Revision // the newest of /config in any grant or waiver of this server
 	fence    *fence          // nil until fencing begins
 	asked    bool            // a stop was commanded
+	orphaned bool            // what is ending never was in this keeper's charge
 	killing  bool            // the kill-tree is at work, until the server is down
 	pending  syscall.Signal  // a stop that came while starting
 	early    map[int]unix.WaitStatus
@@ -86,9 +88,12 @@ func newGuard(dataDir string, log *slog.Logger) (*guard, error) {
 
 // status says what is known now.
 func (g *guard) status() keeper.Status {
+	s := g.lookAround()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.statusLocked()
+	st := g.statusLocked()
+	g.admit(&st, s)
+	return st
 }
 
 func (g *guard) statusLocked() keeper.Status {
@@ -118,6 +123,7 @@ func (g *guard) statusLocked() keeper.Status {
 // present calls f with the status and the events that bring a newcomer up to
 // date, in one piece with respect to everything that happens.
 func (g *guard) present(f func(keeper.Status, []keeper.Event)) {
+	s := g.lookAround()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var past []keeper.Event
@@ -131,15 +137,21 @@ func (g *guard) present(f func(keeper.Status, []keeper.Event)) {
 	case g.phase == down && g.lastExit != nil:
 		past = append(past, keeper.Event{Kind: keeper.ServerDown, At: g.lastExit.At, Exit: g.lastExit, Repeated: true})
 	}
-	f(g.statusLocked(), past)
+	st := g.statusLocked()
+	g.admit(&st, s)
+	f(st, past)
 }
 
 // end marks the keeper as ending; refused while its PostgreSQL lives (S4).
 func (g *guard) end() error {
+	s := g.lookAround()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.phase != down {
+	switch {
+	case g.phase != down:
 		return refuse("PostgreSQL (pid %d) lives: stop it first", g.pid)
+	case len(s.alone) > 0 || s.unseen != nil:
+		return refuse("processes %v of a former server live, or could not be looked for (%v)", s.pids(), s.unseen)
 	}
 	g.closed = true
 	return nil
@@ -182,7 +194,7 @@ func (g *guard) postmasterEnded(code, sig int) {
 // be. Called with mu held.
 func (g *guard) disown() {
 	g.armed, g.highest, g.waived, g.config, g.fence = nil, 0, nil, 0, nil
-	g.asked, g.killing, g.pending = false, false, 0
+	g.asked, g.orphaned, g.killing, g.pending = false, false, false, 0
 	g.setTimer(0)
 }
 

@@ -25,6 +25,7 @@ func (g *guard) kill() {
 // runKiller is the killer's goroutine. It alone ends processes other than by a
 // signal to the postmaster, and it alone finds that the server is down.
 func (g *guard) runKiller(ctx context.Context) {
+	defer g.reads.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,7 +43,7 @@ func (g *guard) runKiller(ctx context.Context) {
 func (g *guard) clearOut(ctx context.Context) {
 	const first, most = time.Millisecond, 100 * time.Millisecond
 	began := time.Now()
-	for pause := first; g.clearOnce(began); pause = min(2*pause, most) {
+	for pause := first; g.clearStrays(ctx) || g.clearOnce(began); pause = min(2*pause, most) {
 		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -59,7 +60,7 @@ func (g *guard) clearOut(ctx context.Context) {
 // clearOnce makes one pass and reports whether another is needed.
 func (g *guard) clearOnce(began time.Time) bool {
 	g.mu.Lock()
-	ph, killing, own := g.phase, g.killing, g.pidfd < 0
+	ph, killing, own := g.phase, g.killing, g.pidfd < 0 && !g.orphaned
 	clean := g.exit.Code == 0 && g.exit.Signal == 0
 	if killing {
 		g.signal(syscall.SIGSTOP)

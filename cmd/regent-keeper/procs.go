@@ -14,6 +14,7 @@ import (
 // process is one line of /proc, as far as it matters here.
 type process struct {
 	pid, ppid int
+	session   int            // the pid of the process that made it
 	state     byte           // 'Z' is a zombie: it can't run any more
 	started   events.Instant // since boot, to a hundredth of a second
 }
@@ -49,18 +50,22 @@ func readProcess(pid int) (process, bool) {
 		return process{}, false
 	}
 	// The name in parentheses may hold anything; the last parenthesis ends it.
-	// Behind it: field 3 is the state, 4 the parent, 22 the start in 1/100 s.
+	// Behind it: field 3 is the state, 4 the parent, 6 the session, 22 the start in
+	// 1/100 s.
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(fields) < 20 {
 		return process{}, false
 	}
 	ppid, err1 := strconv.Atoi(string(fields[1]))
-	ticks, err2 := strconv.ParseInt(string(fields[19]), 10, 64)
-	if err1 != nil || err2 != nil {
+	session, err2 := strconv.Atoi(string(fields[3]))
+	ticks, err3 := strconv.ParseInt(string(fields[19]), 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil {
 		return process{}, false
 	}
 	const tick = 10_000_000 // USER_HZ is 100 on every Linux that Go runs on
-	return process{pid: pid, ppid: ppid, state: fields[0][0], started: events.Instant(ticks * tick)}, true
+	return process{
+		pid: pid, ppid: ppid, session: session, state: fields[0][0], started: events.Instant(ticks * tick),
+	}, true
 }
 
 // descendants picks the processes below the given ones, without them.

@@ -103,6 +103,7 @@ func (k *keeperProcess) serve() {
 	var wg sync.WaitGroup
 	wg.Go(func() { front.run(ctx) })
 	wg.Go(func() { k.guard.runKiller(ctx) })
+	k.guard.wakeKiller() // a killed keeper may have left backends behind (S1)
 	wg.Go(k.guard.runFence)
 	wg.Go(k.guard.runWatch)
 	wg.Go(func() {

@@ -119,6 +119,7 @@ func (g *guard) checkStart(r keeper.StartRequest) error {
 	}
 	for _, p := range procs {
 		if p.state != 'Z' && standsIn(p.pid, g.dataDir) {
+			g.wakeKiller() // it may be an orphan that is to be killed
 			return refuse("PostgreSQL runs already in %s (pid %d) and isn't in this keeper's charge: adopt or stop it",
 				g.dataDir, p.pid)
 		}

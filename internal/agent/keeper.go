@@ -47,7 +47,7 @@ func (k *Keeper) adoptForeign(ctx context.Context) (st keeper.Status, adopted bo
 	if err != nil {
 		return st, false, err
 	}
-	if st, err = c.Status(ctx); err != nil || st.Alive {
+	if st, err = c.Status(ctx); err != nil || st.Alive && st.Foreign == 0 {
 		return st, false, err
 	}
 	if _, err := os.Stat(filepath.Join(k.launch.DataDir, "postmaster.pid")); err != nil {

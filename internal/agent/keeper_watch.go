@@ -149,7 +149,7 @@ func (a *Agent) greetKeeper(ctx context.Context, c *keeper.Client) (keeper.Statu
 	ctx, cancel := context.WithTimeout(ctx, keeperAtMost)
 	defer cancel()
 	st, err := c.Status(ctx)
-	if err != nil || st.Alive {
+	if err != nil || st.Alive && st.Foreign == 0 {
 		return st, err
 	}
 	if now, adopted, err := a.opt.Keeper.adoptForeign(ctx); err == nil && adopted {

@@ -147,7 +147,7 @@ func TestAdoptedPostmasterIsFenced(t *testing.T) {
 	if _, err := w.k.Adopt(w.ctx(), pid); err != nil {
 		t.Errorf("adopting it again: %v", err)
 	}
-	last := grant(2, 1500*time.Millisecond, time.Second)
+	last := grant(2, 2500*time.Millisecond, 2*time.Second)
 	if err := w.k.Extend(w.ctx(), last); err != nil {
 		t.Fatal(err)
 	}

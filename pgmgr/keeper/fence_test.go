@@ -200,7 +200,7 @@ func TestStoppedPostmasterIsFenced(t *testing.T) {
 	g := longGrant()
 	st := w.start(&g)
 	c := w.crowd()
-	last := grant(2, 2*time.Second, time.Second)
+	last := grant(2, 2500*time.Millisecond, 2*time.Second)
 	signalPID(t, st.PID, syscall.SIGSTOP)
 	if err := w.k.Extend(w.ctx(), last); err != nil {
 		t.Fatal(err)

@@ -92,9 +92,15 @@ type Status struct {
 	DataDir  string `json:"data_dir"`
 	// PID of the postmaster; 0 when none runs.
 	PID int `json:"pid"`
-	// Alive: some process of the data directory is left. It outlives PID (S1).
+	// Alive: some process of the data directory is left. It outlives PID, and it is
+	// true for what the keeper isn't in charge of (S1). Tools in single-user mode
+	// don't count.
 	Alive   bool           `json:"alive"`
 	Started events.Instant `json:"started"`
+	// Foreign is the postmaster of a server that somebody else started and that the
+	// keeper isn't in charge of; Adopt changes that (S5). Alive and PID 0 without it
+	// means processes without a postmaster: they are being killed.
+	Foreign int `json:"foreign,omitempty"`
 	// Adopted: the keeper isn't the postmaster's parent (S5).
 	Adopted bool `json:"adopted"`
 	// Armed carries the grant in force; nil when the server isn't armed.
