@@ -68,8 +68,16 @@ func (t *transport) awaitVoter(id raft.ServerID, term uint64) {
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest,
 	resp *raft.AppendEntriesResponse,
 ) error {
+	heartbeat := isHeartbeat(args)
+	if heartbeat {
+		t.pacing.await(t.layer.ctx, id, args.Term)
+	}
+	sent := time.Now()
 	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
-	switch heartbeat := isHeartbeat(args); {
+	if err == nil && resp.Success {
+		t.pacing.accepted(id, args.Term, sent)
+	}
+	switch {
 	case heartbeat && err == nil:
 		t.arrivals.arrived(id)
 	case !heartbeat && err != nil:

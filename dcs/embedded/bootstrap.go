@@ -30,11 +30,16 @@ import (
 const (
 	helloEvery = 200 * time.Millisecond
 	helloMax   = time.Second
+	// helloSlow is the pace once questions have brought nothing for a while. A node that
+	// is added to an existing cluster learns it from the leader, not from questions.
+	helloSlow = 2 * time.Second
 )
 
 // findCluster runs until this node is part of a cluster.
 func (s *Store) findCluster(ctx context.Context) {
+	every := helloEvery
 	for !s.participating() {
+		standing := s.standing.wait()
 		found := s.askAround(ctx)
 		if ctx.Err() != nil {
 			return
@@ -47,7 +52,14 @@ func (s *Store) findCluster(ctx context.Context) {
 		default:
 			s.bootstrap(found.servers)
 		}
-		pause(ctx, helloEvery)
+		timer := time.NewTimer(every)
+		select {
+		case <-ctx.Done():
+		case <-standing:
+		case <-timer.C:
+		}
+		timer.Stop()
+		every = min(every*5/4, helloSlow)
 	}
 	for _, server := range s.servers() {
 		if server.ID == string(s.folder.id) && server.Addr != s.cfg.SelfAddr {

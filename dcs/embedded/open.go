@@ -85,7 +85,13 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 			slices.ContainsFunc(configurationOf(r).Servers, func(s raft.Server) bool { return s.ID == id })
 	}
 	notices := make(chan bool, 8)
-	r, err := raft.NewRaft(raftConfig(cfg, folder.id, quiet, notices), s.replica, folder.logs, folder.logs, folder.snaps, s.transport)
+	// The newest entries are looked at again and again, for what comes before the next one.
+	recent, err := raft.NewLogCache(recentEntries, folder.logs)
+	if err != nil {
+		s.end()
+		return nil, errors.Join(fmt.Errorf("start raft: %w: %w", dcs.ErrBroken, err), s.transport.Close(), s.outside.Close())
+	}
+	r, err := raft.NewRaft(raftConfig(cfg, folder.id, quiet, notices), s.replica, recent, folder.logs, folder.snaps, s.transport)
 	if err != nil {
 		s.end()
 		return nil, errors.Join(fmt.Errorf("start raft: %w: %w", dcs.ErrBroken, err), s.transport.Close(), s.outside.Close())
@@ -95,6 +101,9 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 	s.offices = &offices{store: s, notices: notices, news: make(chan struct{}, 1)}
 	return s, nil
 }
+
+// recentEntries are kept in memory.
+const recentEntries = 64
 
 func raftConfig(cfg Config, id raft.ServerID, quiet *throttle, notices chan bool) *raft.Config {
 	conf := raft.DefaultConfig()

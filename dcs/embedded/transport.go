@@ -152,6 +152,7 @@ type transport struct {
 	requests chan raft.RPC
 	heard    contact
 	arrivals arrivals
+	pacing   pacing
 	// leads tells whether this node leads in the term, and the server is to be sent the log.
 	leads   func(id raft.ServerID, term uint64) bool
 	recheck time.Duration // of leads, while waiting for a voter
@@ -173,9 +174,11 @@ func newTransport(layer *streamLayer, cfg Config, log hclog.Logger, configuratio
 		layer:   layer,
 		leads:   func(raft.ServerID, uint64) bool { return false },
 		recheck: cfg.Timings.Election,
+		pacing:  pacing{every: cfg.Timings.Heartbeat * 2 / 5},
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:                layer,
 			MaxPool:               3,
+			MaxRPCsInFlight:       1, // no pipelines: they hide answers from pacing and arrivals, and gain nothing here
 			Timeout:               max(time.Second, 4*cfg.Timings.Election),
 			Logger:                log,
 			ServerAddressProvider: idAddresses{configuration},

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,18 @@ import (
 type pipes struct {
 	mu        sync.Mutex
 	listeners map[string]*pipeListener
+	writes    atomic.Int64 // by dialling ends: requests
+}
+
+// counted counts what a dialling end sends.
+type counted struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }
 
 type pipeListener struct {
@@ -54,7 +67,7 @@ func (p *pipes) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	select {
 	case l.conns <- theirs:
-		return ours, nil
+		return counted{ours, &p.writes}, nil
 	case <-l.done:
 		return nil, fmt.Errorf("dial %s: nobody listens", addr)
 	case <-ctx.Done():
@@ -82,6 +95,7 @@ func (l *pipeListener) Addr() net.Addr { return advertised(l.addr) }
 type virtual struct {
 	t      *testing.T
 	mu     sync.Mutex // guards stores
+	net    *pipes
 	cfgs   []Config
 	stores []*Store
 }
@@ -89,7 +103,7 @@ type virtual struct {
 func newVirtual(t *testing.T, n int) *virtual {
 	began := time.Now()
 	network := &pipes{listeners: map[string]*pipeListener{}}
-	v := &virtual{t: t, stores: make([]*Store, n)}
+	v := &virtual{t: t, net: network, stores: make([]*Store, n)}
 	addr := func(i int) string { return fmt.Sprintf("10.0.0.%d:2380", i+1) }
 	for i := range n {
 		cfg := Config{
