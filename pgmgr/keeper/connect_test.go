@@ -1,13 +1,10 @@
 package keeper_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -174,37 +171,14 @@ func TestNewestConnectionWins(t *testing.T) {
 // TestOlderConnectionIsClosedByTheKeeper: S10 doesn't rest on the client's manners.
 func TestOlderConnectionIsClosedByTheKeeper(t *testing.T) {
 	w := newWorld(t)
-	path, err := keeper.SocketPath(w.run)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = raw.Close() }() // closed by the other end, if all is well
-	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewReader(raw)
+	raw := w.raw()
 	say := func(r keeper.Request) keeper.Message {
 		t.Helper()
 		line, err := keeper.Line(r)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := raw.Write(line); err != nil {
-			t.Fatal(err)
-		}
-		answer, err := lines.ReadBytes('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		var m keeper.Message
-		if err := json.Unmarshal(answer, &m); err != nil {
-			t.Fatal(err)
-		}
-		return m
+		return raw.say(strings.TrimSpace(string(line)))
 	}
 	if m := say(keeper.Request{ID: 1, Op: keeper.OpDisarm}); !strings.Contains(m.Refused, "attach first") {
 		t.Errorf("a command before attaching was answered %+v", m)
@@ -216,7 +190,7 @@ func TestOlderConnectionIsClosedByTheKeeper(t *testing.T) {
 		t.Errorf("an unknown request was answered %+v", m)
 	}
 	w.k = w.launch()
-	rest, err := io.ReadAll(lines)
+	rest, err := io.ReadAll(raw.lines)
 	if err != nil {
 		t.Fatalf("the keeper kept the older connection open: %v", err)
 	}

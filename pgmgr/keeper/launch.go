@@ -47,14 +47,20 @@ const launchRetry = 5 * time.Millisecond
 
 // Launch connects to the living keeper of c.RunDir, or starts one, detached from
 // this process (a session of its own, no shared file but its log), and connects to
-// it. ErrRefused: another keeper serves that data directory elsewhere, or the
+// it. A keeper of an older protocol that guards no server is replaced; one that does
+// is taken as it is, and Client says what it can't do. ErrRefused: another keeper serves that data directory elsewhere, or the
 // run directory's keeper serves another data directory. With no deadline in ctx it
 // gives up after ten seconds.
 func Launch(ctx context.Context, c LaunchConfig) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	replaced := false
 	for {
 		client, err := connectChecked(ctx, c)
+		if err == nil && !replaced && client.retire(ctx) {
+			replaced = true // once: the program on disk may be as old
+			continue
+		}
 		if err == nil || !errors.Is(err, ErrUnavailable) {
 			return client, err
 		}
@@ -73,6 +79,16 @@ func Launch(ctx context.Context, c LaunchConfig) (*Client, error) {
 		case <-time.After(launchRetry):
 		}
 	}
+}
+
+// retire ends a keeper of an older protocol that guards nothing, and reports whether it
+// did; the client is closed then.
+func (c *Client) retire(ctx context.Context) bool {
+	if c.protocol >= Protocol || c.Shutdown(ctx) != nil { // which is refused beside a server (S4)
+		return false
+	}
+	_ = c.Close() // the keeper closes it as well
+	return true
 }
 
 // errOccupied: a keeper holds the run directory's lock.

@@ -23,13 +23,14 @@ const oldestProtocol = 1
 
 // CheckProtocol judges the other end's version, 0 meaning that it didn't say. It returns
 // the version that both speak, or an error that says which end is too old.
-func CheckProtocol(other int) (int, error) {
-	other = max(other, 1)
-	if other < oldestProtocol {
-		return 0, fmt.Errorf("it speaks version %d of the keeper's protocol, and this program %d to %d: it is too old",
-			other, oldestProtocol, Protocol)
+func CheckProtocol(other int) (int, error) { return agree(other, oldestProtocol, Protocol) }
+
+func agree(other, oldest, newest int) (int, error) {
+	if other = max(other, 1); other < oldest {
+		return 0, fmt.Errorf("it speaks version %d of the keeper's protocol, and this program %d to %d: upgrade the older one",
+			other, oldest, newest)
 	}
-	return min(other, Protocol), nil
+	return min(other, newest), nil
 }
 
 // SocketName is the keeper's socket in its run directory.
