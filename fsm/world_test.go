@@ -27,6 +27,8 @@ type world struct {
 	log   []string
 	wrote events.Instant // when a row was last accepted
 	cut   map[[2]int]bool
+	// stepped, if set, sees every step of every machine.
+	stepped func(n *node, before, after State, entry events.Entry, d Decision)
 }
 
 // item is something that will happen.
@@ -275,8 +277,12 @@ func (n *node) take(ev events.Event) {
 	n.w.t.Helper()
 	for n.up {
 		before := n.s
-		next, d := n.m.Step(n.s, events.Entry{Seq: n.s.Seq + 1, At: n.w.now, Wall: int64(n.w.now), Event: ev})
+		entry := events.Entry{Seq: n.s.Seq + 1, At: n.w.now, Wall: int64(n.w.now), Event: ev}
+		next, d := n.m.Step(n.s, entry)
 		n.s = next
+		if n.w.stepped != nil {
+			n.w.stepped(n, before, next, entry, d)
+		}
 		if d.Fired() || d.Trigger != "" {
 			n.w.note("%s %s: %s -%s-> %s: %s", n.name, ev.Kind(), d.From, d.Trigger, d.To, d.Reason.Text)
 		}

@@ -182,8 +182,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// segmentSize is the length at which a segment ends.
-func (o Options) segmentSize() int64 { return o.MaxSize / 8 }
+// segmentSize is the length at which a segment ends. To explain a decision is to step
+// through a segment from its snapshot on, so segments are small; but a folder of a few
+// hundred is enough.
+func (o Options) segmentSize() int64 { return max(min(o.MaxSize/8, 1<<20), o.MaxSize/512) }
 
 // Append numbers a record and hands it to the writer. It takes microseconds, whatever
 // the disk does. Seq and Epoch of r are set by the journal. The error, ErrRecord, says
@@ -205,17 +207,17 @@ func (j *Journal) Append(r Record) (seq uint64, err error) {
 	if begin {
 		j.beginSegment(r, snapshot)
 	}
-	j.seq++
+	j.seq += max(r.Covers, 1)
 	r.Seq, r.Epoch = j.seq, j.epoch
 	j.remember(r)
 	switch {
 	case j.broken:
 		j.lose()
 	case len(j.queue) >= maxQueueRecords || j.queued >= maxQueueBytes:
-		j.breakLocked(r.Seq, "the disk is too slow: the queue is full")
+		j.breakLocked(r.first(), "the disk is too slow: the queue is full")
 		j.lose()
 	default:
-		j.push(item{frame: appendFrame(nil, r), seq: r.Seq})
+		j.push(item{frame: appendFrame(nil, r), seq: r.first()})
 	}
 	j.signal(j.wake)
 	return r.Seq, nil
@@ -229,6 +231,16 @@ func (j *Journal) wantsSegment() bool {
 		return !time.Now().Before(j.retryAt) && len(j.queue) == 0
 	}
 	return j.newEpoch != "" || j.segment == 0 || j.segment >= j.opt.segmentSize()
+}
+
+// WantsFact reports whether the journal waits for a fact to begin a segment with: the
+// first, the one after a gap, or the one that goes beyond a segment's size. Until it gets
+// one, records that only stand for others would be lost, or make the segment larger. It
+// belongs to the goroutine that appends.
+func (j *Journal) WantsFact() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.broken || j.newEpoch != "" || j.segment == 0 || j.segment >= j.opt.segmentSize()
 }
 
 // beginSegment queues what a segment begins with: the gap that it closes, if any, and

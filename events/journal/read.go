@@ -105,8 +105,7 @@ func startSegment(files []segmentFile, seq uint64) int {
 		return 0
 	}
 	for i := len(files) - 1; i > 0; i-- {
-		s, err := scanSegment(files[i].path)
-		if err == nil && len(s.records) > 0 && s.records[0].Seq < seq {
+		if r, ok := firstRecord(files[i].path); ok && r.Seq < seq {
 			return i
 		}
 	}
@@ -223,8 +222,8 @@ func (v *verifier) record(s SegmentReport, index int, e Entry) {
 	default:
 		if index == 0 {
 			v.problem(s, "no snapshot at the beginning")
-		} else if v.known && e.Seq != v.seq+1 {
-			v.problem(s, "record %d follows record %d, at byte %d", e.Seq, v.seq, e.Offset)
+		} else if v.known && e.first() != v.seq+1 {
+			v.problem(s, "record %d follows record %d, at byte %d", e.first(), v.seq, e.Offset)
 		}
 		v.seq, v.known = e.Seq, true
 	}

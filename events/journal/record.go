@@ -16,6 +16,9 @@ type Record struct {
 	// Seq counts facts and derived records without a hole, from 1. A snapshot or gap
 	// record repeats the number of the last record that it stands for.
 	Seq uint64
+	// Covers is how many numbers the record stands for, itself included, when that is
+	// more than one: Seq is the last of them. The caller folded what had the others.
+	Covers uint64
 	// Epoch grows after each gap; a replay never crosses from one to the next.
 	Epoch uint64
 	// Kind names the payload's type.
@@ -60,6 +63,9 @@ func (g Gap) payload() json.RawMessage {
 // MaxPayload bounds a record's payload, in bytes.
 const MaxPayload = 4 << 20
 
+// maxCovers bounds how much one record may stand for.
+const maxCovers = 1 << 32
+
 // ErrRecord is returned for a record that can't be written as it is.
 var ErrRecord = errors.New("unusable journal record")
 
@@ -83,6 +89,10 @@ func appendFrame(dst []byte, r Record) []byte {
 	dst = append(dst, make([]byte, frameHeader)...)
 	dst = append(dst, bodyPrefix...)
 	dst = strconv.AppendUint(dst, r.Seq, 10)
+	if r.Covers > 1 {
+		dst = append(dst, `,"covers":`...)
+		dst = strconv.AppendUint(dst, r.Covers, 10)
+	}
 	dst = append(dst, `,"epoch":`...)
 	dst = strconv.AppendUint(dst, r.Epoch, 10)
 	dst = append(dst, `,"kind":`...)
@@ -135,6 +145,7 @@ var (
 // diskRecord mirrors the body.
 type diskRecord struct {
 	Seq     uint64          `json:"seq"`
+	Covers  uint64          `json:"covers"`
 	Epoch   uint64          `json:"epoch"`
 	Kind    string          `json:"kind"`
 	At      events.Instant  `json:"at"`
@@ -161,6 +172,9 @@ func decodeFrame(b []byte) (Record, int, error) {
 	if binary.LittleEndian.Uint32(frame[4:]) != frameSum(frame) {
 		return Record{}, 0, errSum
 	}
+	if r, ok := readBody(frame[frameHeader:]); ok {
+		return r, size, nil
+	}
 	var d diskRecord
 	if err := json.Unmarshal(frame[frameHeader:], &d); err != nil {
 		return Record{}, 0, fmt.Errorf("%w: %w", errBody, err)
@@ -168,9 +182,106 @@ func decodeFrame(b []byte) (Record, int, error) {
 	return Record(d), size, nil
 }
 
+// readBody reads a body that is written as appendFrame writes it, many times faster than
+// a JSON decoder does: a search reads a great many records to tell of a few. The payload
+// is what lies between, unchecked beyond the record's checksum; it shares b's memory.
+func readBody(b []byte) (r Record, ok bool) {
+	c := cursor{b: b, ok: true}
+	c.skip(bodyPrefix)
+	r.Seq = c.unsigned()
+	if c.has(`,"covers":`) {
+		r.Covers = c.unsigned()
+	}
+	c.skip(`,"epoch":`)
+	r.Epoch = c.unsigned()
+	c.skip(`,"kind":"`)
+	r.Kind = c.plain()
+	c.skip(`,"at":`)
+	r.At = events.Instant(c.signed())
+	c.skip(`,"wall":`)
+	r.Wall = c.signed()
+	c.skip(`,"boot":"`)
+	r.Boot = c.plain()
+	r.Derived = c.has(`,"derived":true`)
+	if c.has(`,"payload":`) {
+		if len(c.b) < 2 || !json.Valid(c.b[:len(c.b)-1]) {
+			return Record{}, false
+		}
+		r.Payload, c.b = c.b[:len(c.b)-1:len(c.b)-1], c.b[len(c.b)-1:]
+	}
+	return r, c.ok && string(c.b) == "}"
+}
+
+// cursor reads the rest of a body piece by piece; ok ends at the first that is not as
+// expected.
+type cursor struct {
+	b  []byte
+	ok bool
+}
+
+func (c *cursor) has(text string) bool {
+	if len(c.b) < len(text) || string(c.b[:len(text)]) != text {
+		return false
+	}
+	c.b = c.b[len(text):]
+	return true
+}
+
+func (c *cursor) skip(text string) { c.ok = c.has(text) && c.ok }
+
+// digits takes a number in the only form in which it is written.
+func (c *cursor) digits() string {
+	n := 0
+	for n < len(c.b) && (c.b[n] >= '0' && c.b[n] <= '9' || n == 0 && c.b[n] == '-') {
+		n++
+	}
+	text := string(c.b[:n])
+	c.b = c.b[n:]
+	return text
+}
+
+func (c *cursor) unsigned() uint64 {
+	text := c.digits()
+	n, err := strconv.ParseUint(text, 10, 64)
+	c.ok = c.ok && err == nil && strconv.FormatUint(n, 10) == text
+	return n
+}
+
+func (c *cursor) signed() int64 {
+	text := c.digits()
+	n, err := strconv.ParseInt(text, 10, 64)
+	c.ok = c.ok && err == nil && strconv.FormatInt(n, 10) == text
+	return n
+}
+
+// plain takes a string that needs no escapes, and the quote that ends it.
+func (c *cursor) plain() string {
+	for n, x := range c.b {
+		switch {
+		case x == '"':
+			text := string(c.b[:n])
+			c.b = c.b[n+1:]
+			return text
+		case x == '\\' || x < ' ' || x > '~':
+			c.ok = false
+			return ""
+		}
+	}
+	c.ok = false
+	return ""
+}
+
+// first is the smallest of the numbers that the record stands for.
+func (r Record) first() uint64 { return r.Seq + 1 - r.width() }
+
+// width is how many numbers the record stands for.
+func (r Record) width() uint64 { return min(max(r.Covers, 1), max(r.Seq, 1)) }
+
 // checkRecord refuses what couldn't be read back.
 func checkRecord(r Record) error {
 	switch {
+	case r.Covers > maxCovers:
+		return fmt.Errorf("%w: %s stands for %d records", ErrRecord, r.Kind, r.Covers)
 	case r.Kind == "" || len(r.Kind) > 256 || len(r.Boot) > 256:
 		return fmt.Errorf("%w: its kind or boot id has a bad length", ErrRecord)
 	case len(r.Payload) > MaxPayload:

@@ -125,7 +125,7 @@ func New(o Options) *Agent {
 	a.lane = newLane()
 	a.observe = newObserver(o.Postgres, a.mail, o.Log, a.promotes, a.adoptForeign)
 	a.health = &storeHealth{mail: a.mail}
-	a.journal = recorder{j: o.Journal, boot: mono.BootID(), log: o.Log}
+	a.journal.j, a.journal.boot, a.journal.log = o.Journal, mono.BootID(), o.Log
 	o.Snapshots.state = &a.state
 	ch := make(chan struct{})
 	a.changed.Store(&ch)

@@ -36,7 +36,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	case err = <-a.fatal:
 	default:
 	}
-	if errors.Is(err, ErrPanic) {
+	if !errors.Is(err, ErrPanic) {
+		a.journal.flush(a.state)
+	} else {
 		a.journal.crash(a.state, err)
 		a.log.Error("a part of the agent panicked, so the agent ends; restart it before its lease ends: " +
 			"the keeper stops a primary then")
@@ -148,16 +150,16 @@ func (a *Agent) fireTimer(ctx context.Context) {
 	a.step(ctx, fsm.TimerEvent(a.timerName))
 }
 
-// step journals a fact, steps the machine, journals the decision, and carries it
-// out; then again with Reconsider, until the machine is at rest (S22).
+// step steps the machine with a fact, journals both the fact and the decision, and
+// carries the decision out; then again with Reconsider, until the machine is at rest (S22).
 func (a *Agent) step(ctx context.Context, ev events.Event) {
 	for a.exit == nil {
-		entry := events.Entry{At: mono.Now(), Wall: time.Now().UnixNano(), Event: ev}
-		entry.Seq = a.journal.fact(a.state.Seq, entry.At, entry.Wall, ev)
+		entry := events.Entry{Seq: a.journal.next(), At: mono.Now(), Wall: time.Now().UnixNano(), Event: ev}
+		a.journal.begin(entry)
 		before := a.state
 		next, d := a.machine.Step(a.state, entry)
+		a.journal.record(before, next, entry, d)
 		a.state = next
-		a.journal.decision(entry, a.state, d)
 		a.publish()
 		a.tell(before, d)
 		for _, o := range d.Actions {

@@ -20,10 +20,18 @@ import (
 // KindDecision is the kind of the derived records.
 const KindDecision = "decision"
 
+// KindQuiet is the kind of the record that stands for a quiet stretch: facts that only
+// confirmed the decision in force, folded into what they changed (an fsm.Stretch).
+const KindQuiet = "quiet"
+
+// KindLost is the kind of the record in the place of a fact that could not be encoded.
+// A new epoch begins after it.
+const KindLost = "lost"
+
 // KindPanic is the kind of the record that tells of a panic; it decides nothing.
 const KindPanic = "panic"
 
-// Panic is its payload.
+// Panic is the payload of KindPanic and KindLost.
 type Panic struct {
 	Why string `json:"why"`
 }
@@ -105,10 +113,16 @@ func fold(
 		}
 	}()
 	for _, rec := range records {
+		seq = rec.Seq
+		if rec.Kind == KindQuiet {
+			if state, err = Unfold(state, rec); err != nil {
+				return fsm.State{}, err
+			}
+			continue
+		}
 		if rec.Derived {
 			continue
 		}
-		seq = rec.Seq
 		entry, err := Entry(rec)
 		if err != nil {
 			return fsm.State{}, err
@@ -118,9 +132,23 @@ func fold(
 	return state, nil
 }
 
+// Unfold returns the state after the quiet stretch that rec stands for.
+func Unfold(before fsm.State, rec journal.Record) (fsm.State, error) {
+	var stretch fsm.Stretch
+	if err := json.Unmarshal(rec.Payload, &stretch); err != nil {
+		return fsm.State{}, fmt.Errorf("record %d: decode the quiet stretch: %w", rec.Seq, err)
+	}
+	after, err := stretch.Unfold(before)
+	if err != nil {
+		return fsm.State{}, fmt.Errorf("record %d: %w", rec.Seq, err)
+	}
+	return after, nil
+}
+
 // Report is the result of a Check.
 type Report struct {
 	Facts     int // events stepped
+	Quiet     int // stretches put in place of the facts that they stand for
 	Compared  int // decisions recomputed and found equal
 	Epochs    int
 	Gaps      int
@@ -169,8 +197,10 @@ func (c *checker) take(r journal.Record) error {
 		c.report.Epochs++
 	}
 	switch {
-	case r.Kind == KindPanic:
+	case r.Kind == KindPanic || r.Kind == KindLost:
 		c.report.LastSeq = r.Seq
+	case r.Kind == KindQuiet:
+		return c.quiet(r)
 	case r.Kind == journal.KindGap:
 		c.usable = false
 		c.report.Gaps++
@@ -221,6 +251,27 @@ func (c *checker) fact(r journal.Record) error {
 	}
 	c.state, c.decision = c.machine.Step(c.state, entry)
 	c.report.Facts++
+	return nil
+}
+
+// quiet puts a stretch in place. One that was folded by this table's machine and doesn't
+// fit is a difference like that of a decision.
+func (c *checker) quiet(r journal.Record) error {
+	c.report.LastSeq = r.Seq
+	if !c.usable {
+		c.report.Uncounted++
+		return nil
+	}
+	after, err := Unfold(c.state, r)
+	switch {
+	case err != nil && c.compare:
+		return fmt.Errorf("%w: %w", ErrDiffers, err)
+	case err != nil:
+		c.usable = false
+		return nil
+	}
+	c.state = after
+	c.report.Quiet++
 	return nil
 }
 

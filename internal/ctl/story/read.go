@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/pgregent/regent/events"
@@ -28,6 +29,11 @@ type Chapter struct {
 	State    fsm.State
 	// Note is set instead of all else but Wall for a hole in the journal.
 	Note string
+	// Quiet is set for a stretch of facts that only confirmed the decision: Seq and Wall
+	// are those of the last one, and Event is nil.
+	Quiet *fsm.Stretch
+	// From is the time of a quiet stretch's first fact; otherwise Wall.
+	From time.Time
 }
 
 // Phase after the chapter; empty when nothing tells.
@@ -148,10 +154,16 @@ func (r *reader) take(rec journal.Record) {
 		if err := json.Unmarshal(rec.Payload, &g); err == nil {
 			note = "a gap: " + g.Reason
 		}
-		r.tell(Chapter{Seq: rec.Seq, Wall: time.Unix(0, rec.Wall).In(r.zone), Note: note})
+		r.tell(Chapter{Seq: rec.Seq, Wall: r.wall(rec.Wall), From: r.wall(rec.Wall), Note: note})
 	case rec.Kind == journal.KindSnapshot:
 		r.flush()
 		r.snapshot(rec)
+	case rec.Kind == replay.KindQuiet:
+		r.flush()
+		r.quiet(rec)
+	case rec.Kind == replay.KindPanic || rec.Kind == replay.KindLost:
+		r.flush()
+		r.broken(rec)
 	case rec.Derived:
 		r.decided(rec)
 	default:
@@ -171,7 +183,8 @@ func (r *reader) snapshot(rec journal.Record) {
 }
 
 func (r *reader) fact(rec journal.Record) {
-	c := Chapter{Seq: rec.Seq, Wall: time.Unix(0, rec.Wall).In(r.zone), Kind: rec.Kind}
+	c := Chapter{Seq: rec.Seq, Wall: r.wall(rec.Wall), Kind: rec.Kind}
+	c.From = c.Wall
 	entry, err := replay.Entry(rec)
 	switch {
 	case err != nil:
@@ -184,6 +197,45 @@ func (r *reader) fact(rec journal.Record) {
 		c.Event = entry.Event
 	}
 	r.pending = &c
+}
+
+func (r *reader) wall(nanos int64) time.Time { return time.Unix(0, nanos).In(r.zone) }
+
+// quiet tells a stretch in which one decision was confirmed again and again.
+func (r *reader) quiet(rec journal.Record) {
+	c := Chapter{Seq: rec.Seq, Wall: r.wall(rec.Wall), Kind: rec.Kind}
+	c.From = c.Wall
+	var q fsm.Stretch
+	if err := json.Unmarshal(rec.Payload, &q); err != nil {
+		r.known = false
+		r.tell(c)
+		return
+	}
+	c.Quiet, c.From = &q, r.wall(q.Since)
+	c.Journaled = &fsm.Derived{From: q.Phase, To: q.Phase, Rule: q.Rule, Text: q.Text, Status: q.Status}
+	if r.known {
+		after, err := q.Unfold(r.state)
+		r.known = err == nil
+		if r.known {
+			r.state = after
+			c.State, c.Decision, c.Known = after, after.Last, true
+		}
+	}
+	r.tell(c)
+}
+
+// broken tells of a panic, or of a fact that could not be journaled.
+func (r *reader) broken(rec journal.Record) {
+	var p replay.Panic
+	note := "a part of the agent panicked"
+	if rec.Kind == replay.KindLost {
+		note = "an event could not be journaled"
+	}
+	if err := json.Unmarshal(rec.Payload, &p); err == nil && p.Why != "" {
+		why, _, _ := strings.Cut(p.Why, "\n")
+		note += ": " + why
+	}
+	r.tell(Chapter{Seq: rec.Seq, Wall: r.wall(rec.Wall), From: r.wall(rec.Wall), Note: note})
 }
 
 func (r *reader) decided(rec journal.Record) {
