@@ -114,7 +114,10 @@ type View struct {
 	Revision events.Revision
 	KVs      []KV
 	// Age is an upper bound on how long ago the store was known to be in touch
-	// with its quorum at this revision. Negative: no contact yet, unknown.
+	// with its quorum at this revision. A Local view may be older by as long as the
+	// quorum's last word was on its way here, which one side alone can't measure: less than a
+	// millisecond as a rule, much more when this machine stood still meanwhile (safety rule
+	// S24). Negative: no contact yet, unknown.
 	Age time.Duration
 	// At is when Age was true, on this machine's clock; whoever keeps a View for a
 	// while adds the time since. Zero from a store that doesn't read the clock.

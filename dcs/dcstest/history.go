@@ -3,9 +3,9 @@ package dcstest
 import (
 	"context"
 	"fmt"
-	"math/rand"
+	"math"
+	"sort"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -14,187 +14,189 @@ import (
 	"github.com/pgregent/regent/events"
 )
 
-// call is one operation of the workload: a read, or a put, perhaps guarded by the
-// value that its client read last ("-": by absence; "*": not at all).
-type call struct {
-	key   string
-	put   string // empty: a read
-	guard string
+// history of a workload while it grows. Times are nanoseconds since it began.
+type history struct {
+	began time.Time
+
+	mu     sync.Mutex // guards the rest
+	ops    []porcupine.Operation
+	leases map[string]*belief
 }
 
-type answer struct {
-	value   string // of a read; "-": no such key
-	refused bool
-	// open: the outcome is unknown. It may have happened then or any time later.
-	open bool
+// belief is what is known of when a lease may end.
+type belief struct {
+	group int
+	// from is until when its holder may believe (safety rule S6): it can't end before.
+	from int64
+	// last is when the last call returned that may have extended it, plus its TTL.
+	last int64
 }
 
-// maxCalls of one client of a workload: the checker's work grows steeply with the
-// length of a history, and a fast store would fill the time with little new.
-const maxCalls = 500
+func (h *history) now() int64 { return time.Since(h.began).Nanoseconds() }
 
-// Pace of a workload's clients.
-type Pace struct {
-	// Timeout of each call.
-	Timeout time.Duration
-	// Between is how long a client waits after each call.
-	Between time.Duration
-}
-
-// Workload lets several clients read, put and compare-and-swap a few keys at random
-// until ctx ends or they did enough, and returns what they saw. Calls that
-// the store says didn't happen are left out.
-func Workload(ctx context.Context, stores []dcs.Store, prefix string, pace Pace) []porcupine.Operation {
-	var (
-		wg  sync.WaitGroup
-		mu  sync.Mutex // guards ops
-		ops []porcupine.Operation
-	)
-	began := time.Now()
-	for id := range 2 * len(stores) {
-		wg.Go(func() {
-			rng := rand.New(rand.NewSource(int64(id)))
-			seen := map[string]string{}
-			for n := 0; ctx.Err() == nil && n < maxCalls; n++ {
-				c := randomCall(rng, prefix, seen, fmt.Sprintf("%d-%d", id, n))
-				op := porcupine.Operation{ClientId: id, Input: c, Call: time.Since(began).Nanoseconds()}
-				out, err := do(ctx, stores[id%len(stores)], c, pace.Timeout)
-				op.Return = time.Since(began).Nanoseconds()
-				rest(ctx, pace.Between)
-				class := dcs.ClassOf(err)
-				if class == events.Unavailable || (class == events.Unknown && c.put == "") {
-					continue
-				}
-				out.refused, out.open = class == events.Refused, class == events.Unknown
-				if c.put == "" {
-					seen[c.key] = out.value
-				}
-				op.Output = out
-				mu.Lock()
-				ops = append(ops, op)
-				mu.Unlock()
-			}
-		})
+// add notes a call that has returned, unless the store says that it didn't happen.
+func (h *history) add(client int, in step, out answer, call int64, err error) {
+	class := dcs.ClassOf(err)
+	if class == events.Unavailable {
+		return
 	}
-	wg.Wait()
-	return closeOpen(ops)
+	out.refused, out.open = class == events.Refused, class == events.Unknown
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: in, Output: out, Call: call, Return: h.now()})
 }
 
-func rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
+// extend notes a grant or a renewal sent at call, as the holder reckons it.
+func (h *history) extend(lease string, group int, call int64, ttl time.Duration, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.leases == nil {
+		h.leases = map[string]*belief{}
+	}
+	b := h.leases[lease]
+	if b == nil {
+		b = &belief{group: group}
+		h.leases[lease] = b
+	}
+	switch dcs.ClassOf(err) {
+	case events.Done:
+		b.from = max(b.from, call+int64(ttl))
+		b.last = max(b.last, h.now()+int64(ttl))
+	case events.Unknown: // it may take effect any time later
+		b.last = math.MaxInt64
 	}
 }
 
-func randomCall(rng *rand.Rand, prefix string, seen map[string]string, unique string) call {
-	c := call{key: fmt.Sprintf("%s/%d", prefix, rng.Intn(3)), guard: "*"}
-	last, known := seen[c.key]
-	switch rng.Intn(4) {
-	case 0:
-		c.put = unique
-	case 1, 2:
-		if known {
-			c.put, c.guard = unique, last
-		}
-	}
-	return c
-}
-
-func do(ctx context.Context, store dcs.Store, c call, timeout time.Duration) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if c.put == "" {
-		v, err := store.View(ctx, dcs.Linearizable)
-		return answer{value: valueIn(v, c.key)}, err
-	}
-	txn := dcs.Txn{Writes: []dcs.Write{dcs.Put(c.key, []byte(c.put))}}
-	switch c.guard {
-	case "*":
-	case "-":
-		txn.Guards = []dcs.Guard{{Key: c.key, Absent: true}}
-	default:
-		txn.Guards = []dcs.Guard{dcs.ValueIs(c.key, c.guard)}
-	}
-	_, err := store.Commit(ctx, txn)
-	return answer{}, err
-}
-
-// closeOpen lets calls of unknown outcome last until after everything else: they may
-// take effect at any time, or never, which is the same as last of all. Each moves to
-// a client of its own, because its client went on.
-func closeOpen(ops []porcupine.Operation) []porcupine.Operation {
-	var end int64
-	for _, op := range ops {
-		end = max(end, op.Return)
-	}
+// finish adds what nobody called: each lease's end, and lets calls of unknown outcome
+// last until after everything else. They may take effect at any time, or never, which is
+// the same as last of all. Each gets a client of its own, because its client went on.
+func (h *history) finish(late time.Duration) []porcupine.Operation {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	end := h.now() + 1
 	next := 1 << 16
-	for i := range ops {
-		if out, ok := ops[i].Output.(answer); ok && out.open {
-			ops[i].Return, ops[i].ClientId = end+1, next
+	for i := range h.ops {
+		if out, ok := h.ops[i].Output.(answer); ok && out.open {
+			h.ops[i].Return, h.ops[i].ClientId = end, next
 			next++
 		}
 	}
-	return ops
+	for name, b := range h.leases {
+		op := porcupine.Operation{ClientId: next, Input: step{group: b.group, verb: expire, lease: name}, Output: answer{}}
+		op.Call = min(b.from, end)
+		op.Return = end
+		if b.last < end-int64(late) {
+			op.Return = b.last + int64(late)
+		}
+		h.ops = append(h.ops, op)
+		next++
+	}
+	return h.ops
 }
 
-// Check fails the test when the operations have no linear order that explains every
-// answer, and when there were too few of them to mean anything.
-func Check(t testing.TB, ops []porcupine.Operation, atLeast int) {
+// Check complains when the operations have no linear order that explains every answer,
+// when revisions contradict the order of calls, and when there were too few
+// operations to mean anything.
+func Check(t T, ops []porcupine.Operation, atLeast int) {
 	t.Helper()
 	if len(ops) < atLeast {
 		t.Errorf("only %d operations went through, expected %d at least", len(ops), atLeast)
 	}
-	switch porcupine.CheckOperationsTimeout(register(), ops, time.Minute) {
+	if err := revisionsFollow(ops); err != nil {
+		t.Error(err)
+	}
+	result, info := porcupine.CheckOperationsVerbose(model(), ops, time.Minute)
+	switch result {
 	case porcupine.Ok:
 	case porcupine.Illegal:
-		t.Errorf("a history of %d operations isn't linearizable", len(ops))
+		t.Errorf("a history of %d operations isn't linearizable; %s", len(ops), culprit(ops, info))
 	default:
 		t.Errorf("a history of %d operations took too long to check", len(ops))
 	}
 }
 
-// register is the model: each key on its own, "-" when absent.
-func register() porcupine.Model {
-	return porcupine.Model{
-		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-			byKey := map[string][]porcupine.Operation{}
-			for _, op := range history {
-				if c, ok := op.Input.(call); ok {
-					byKey[c.key] = append(byKey[c.key], op)
+// culprit describes the first operation that no longest order explains.
+func culprit(ops []porcupine.Operation, info porcupine.LinearizationInfo) string {
+	parts := byGroup(ops)
+	for i, orders := range info.PartialLinearizationsOperations() {
+		var longest []porcupine.Operation
+		for _, order := range orders {
+			if len(order) > len(longest) {
+				longest = order
+			}
+		}
+		if i >= len(parts) || len(longest) == 0 {
+			continue
+		}
+		explained := map[string]bool{}
+		for _, op := range longest {
+			explained[fmt.Sprint(op.ClientId, op.Call, op.Return)] = true
+		}
+		var first *porcupine.Operation
+		for _, part := range parts {
+			if !sameGroup(part, longest) || len(part) == len(longest) {
+				continue
+			}
+			for j, op := range part {
+				if !explained[fmt.Sprint(op.ClientId, op.Call, op.Return)] && (first == nil || op.Return < first.Return) {
+					first = &part[j]
 				}
 			}
-			parts := make([][]porcupine.Operation, 0, len(byKey))
-			for _, part := range byKey {
-				parts = append(parts, part)
-			}
-			return parts
-		},
-		Init: func() any { return "-" },
-		Step: func(state, input, output any) (bool, any) {
-			value, _ := state.(string)
-			c, _ := input.(call)
-			out, _ := output.(answer)
-			matches := c.guard == "*" || c.guard == value
-			switch {
-			case c.put == "":
-				return out.value == value, value
-			case out.open && !matches, out.refused:
-				return !matches, value
-			case !matches:
-				return false, value
-			default:
-				return true, c.put
-			}
-		},
-		DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %+v", input, output) },
+		}
+		if first != nil {
+			last := longest[len(longest)-1]
+			return fmt.Sprintf("unexplained, after %s: %s (client %d, from %v to %v)", describe(last.Input, last.Output),
+				describe(first.Input, first.Output), first.ClientId, time.Duration(first.Call), time.Duration(first.Return))
+		}
 	}
+	return "no single operation stands out"
+}
+
+func sameGroup(a, b []porcupine.Operation) bool {
+	x, okX := a[0].Input.(step)
+	y, okY := b[0].Input.(step)
+	return okX && okY && x.group == y.group
+}
+
+// revisionsFollow checks over all groups at once what the linear order means for
+// revisions: a read isn't older than any write that returned before it was sent, and
+// a write is newer.
+func revisionsFollow(ops []porcupine.Operation) error {
+	type mark struct {
+		at, revision int64
+	}
+	var writes []mark
+	for _, op := range ops {
+		if in, out := op.Input.(step), op.Output.(answer); in.verb == write && out.revision > 0 {
+			writes = append(writes, mark{op.Return, out.revision})
+		}
+	}
+	sort.Slice(writes, func(i, j int) bool { return writes[i].at < writes[j].at })
+	for i := 1; i < len(writes); i++ {
+		writes[i].revision = max(writes[i].revision, writes[i-1].revision)
+	}
+	for _, op := range ops {
+		in, out := op.Input.(step), op.Output.(answer)
+		if out.revision == 0 || (in.verb != read && in.verb != write) {
+			continue
+		}
+		n := sort.Search(len(writes), func(i int) bool { return writes[i].at >= op.Call })
+		if n == 0 {
+			continue
+		}
+		if before := writes[n-1].revision; out.revision < before || (in.verb == write && out.revision == before) {
+			return fmt.Errorf("a %s at revision %d was sent after one at %d had returned", in.verb, out.revision, before)
+		}
+	}
+	return nil
 }
 
 func (s *suite) history() {
 	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
 	defer cancel()
-	Check(s, Workload(ctx, s.Stores, s.prefix, Pace{Timeout: time.Second}), 50)
+	ops := Workload(ctx, s.Stores, s.prefix, Pace{
+		Timeout: s.Failover, Between: s.TTL / 60, TTL: s.TTL, Late: s.Late + s.Failover,
+	})
+	Check(s.T, ops, 100)
+	s.note = fmt.Sprintf("%d operations", len(ops))
 }

@@ -1,8 +1,9 @@
 package dcstest
 
 import (
-	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/pgregent/regent/dcs"
@@ -10,10 +11,14 @@ import (
 )
 
 // expiry: a lease that nobody renews ends by itself, with all its keys at once, not
-// before its TTL counted from the start of the call, and at most Slack after its end.
+// before its TTL counted from the start of the call, and at most Late after its end.
 // Nothing but a renewal keeps it: the store is used all the time.
 func (s *suite) expiry() {
+	least, most := time.Hour, time.Duration(0)
 	for i := range s.Stores {
+		if s.Failed() {
+			return
+		}
 		watcher := s.watch(s.ctx, s.store(i+1))
 		began := time.Now()
 		lease := s.grant(s.store(i), fmt.Sprintf("%s-%d", s.key("lease"), i), s.TTL)
@@ -38,12 +43,96 @@ func (s *suite) expiry() {
 		if lived := time.Since(began); lived < lease.TTL {
 			s.Errorf("client %d: a lease of %v ended after %v", i, lease.TTL, lived)
 		}
-		if lived := time.Since(granted); lived > lease.TTL+s.Slack {
-			s.Errorf("client %d: a lease of %v lived for %v", i, lease.TTL, lived)
+		late := time.Since(granted) - lease.TTL
+		if late > s.Late {
+			s.Errorf("client %d: a lease of %v ended %v late", i, lease.TTL, late)
 		}
+		least, most = min(least, late), max(most, late)
 		_, err := retry(s, func() (dcs.Lease, error) { return s.store(i).Renew(s.ctx, lease.ID) })
 		s.mustBe(err, dcs.ErrRefused, "renewing a lease that ended")
 	}
+	s.note = fmt.Sprintf("a lease of %v was seen to end %v to %v after its TTL (bound %v)",
+		s.TTL, least.Round(time.Millisecond), most.Round(time.Millisecond), s.Late)
+}
+
+// edge: renewals around the moment when the lease ends. What is answered must be what
+// happened: done, and the holder may believe for another TTL from before the call;
+// refused, and the keys are gone, and not before their time.
+func (s *suite) edge() {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex // guards the two below
+		kept int
+		gone int
+	)
+	for i := range 9 {
+		before := time.Duration(i-3) * s.TTL / 40 // from 0.15 TTL before its end to 0.075 after
+		wg.Go(func() {
+			done, err := s.renewAt(i, before)
+			if err != nil {
+				s.Errorf("renewing %v before the end: %v", before, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if done {
+				kept++
+			} else {
+				gone++
+			}
+		})
+	}
+	wg.Wait()
+	s.note = fmt.Sprintf("%d renewals came in time, %d too late", kept, gone)
+}
+
+// renewAt renews a lease that long before its end, and says whether it was done and what
+// is wrong with the answer.
+func (s *suite) renewAt(i int, before time.Duration) (done bool, err error) {
+	key := s.key(fmt.Sprint("k", i))
+	began := time.Now()
+	lease, err := retry(s, func() (dcs.Lease, error) {
+		began = time.Now()
+		return s.store(i).Grant(s.ctx, events.LeaseID(fmt.Sprintf("%s-%d", s.key("lease"), i)), s.TTL)
+	})
+	if err != nil {
+		return false, err
+	}
+	_, errPut := s.commit(s.store(i), dcs.Txn{Writes: []dcs.Write{{Key: key, Lease: lease.ID}}})
+	s.wait(time.Until(began.Add(lease.TTL - before)))
+	sent := time.Now()
+	renewed, err := s.store(i+1).Renew(s.ctx, lease.ID)
+	answered := time.Now()
+	if err == nil { // it would have ended by now
+		s.wait(time.Until(sent.Add(renewed.TTL / 2)))
+	}
+	if errPut != nil { // this machine was too busy; the rest of the answer still counts
+		key = ""
+	}
+	v := s.viewOrNothing(s.store(i + 2))
+	seen := time.Now()
+	_, there := v.Get(key)
+	switch {
+	case err == nil && key != "" && v.Revision > 0 && !there && seen.Before(sent.Add(renewed.TTL)):
+		return true, fmt.Errorf("it was done, and the key is gone %v later", seen.Sub(sent))
+	case err == nil && key != "" && fmt.Sprint(renewed.Keys) != fmt.Sprint([]string{key}):
+		return true, fmt.Errorf("it was done, with keys %v", renewed.Keys)
+	case errors.Is(err, dcs.ErrRefused) && answered.Before(began.Add(lease.TTL)):
+		return false, fmt.Errorf("it was refused %v after the lease was asked for", answered.Sub(began))
+	case errors.Is(err, dcs.ErrRefused) && there:
+		return false, fmt.Errorf("it was refused, and the key is still there")
+	case errors.Is(err, dcs.ErrBroken):
+		return false, err
+	}
+	return err == nil, nil
+}
+
+// viewOrNothing is a linearizable view, or an empty one at revision 0 if there is none.
+func (s *suite) viewOrNothing(store dcs.Store) dcs.View {
+	v, err := retry(s, func() (dcs.View, error) { return store.View(s.ctx, dcs.Linearizable) })
+	if err != nil {
+		return dcs.View{}
+	}
+	return v
 }
 
 func (s *suite) renew() {
@@ -86,13 +175,6 @@ func (s *suite) keepAlive(id events.LeaseID, keys string) bool {
 		s.wait(s.TTL / 5)
 	}
 	return true
-}
-
-// wait lets real time pass; leases are about nothing else.
-func (s *suite) wait(d time.Duration) {
-	ctx, cancel := context.WithTimeout(s.ctx, d)
-	defer cancel()
-	<-ctx.Done()
 }
 
 func (s *suite) leaseGone() {

@@ -1,9 +1,11 @@
 package dcstest
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/events"
@@ -69,12 +71,59 @@ func (s *suite) allOrNothing() {
 	if ka.Version != rev || kc.Version != rev || valueIn(v, b) != "-" {
 		s.Errorf("the transaction has revision %d, its keys %d and %d; %s", rev, ka.Version, kc.Version, valueIn(v, b))
 	}
-	txn.Writes[0].Value = []byte("again")
-	_, err = s.commit(s.store(0), txn)
-	s.mustBe(err, dcs.ErrRefused, "a transaction whose guards fail")
-	if s.value(s.store(1), "a") != "1" {
-		s.Error("a refused transaction wrote something")
+	// Each guard alone stops all three writes.
+	for i := range 3 {
+		guards := []dcs.Guard{dcs.ValueIs(a, "1"), {Key: b, Absent: true}, dcs.ValueIs(c, "3")}
+		guards[i] = dcs.Guard{Key: guards[i].Key, Version: rev + 1000}
+		_, err = s.commit(s.store(i), dcs.Txn{Guards: guards, Writes: []dcs.Write{
+			dcs.Put(a, []byte("again")), dcs.Put(b, []byte("again")), {Key: c, Delete: true},
+		}})
+		s.mustBe(err, dcs.ErrRefused, "a transaction one of whose guards fails")
+		if v := s.view(s.store(i + 1)); valueIn(v, a) != "1" || valueIn(v, b) != "-" || valueIn(v, c) != "3" {
+			s.Errorf("a refused transaction wrote something: %s, %s, %s", valueIn(v, a), valueIn(v, b), valueIn(v, c))
+		}
 	}
+}
+
+// neverHalf: two keys that are always written together are always seen alike, by every
+// way of reading.
+func (s *suite) neverHalf() {
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	var readers sync.WaitGroup
+	for i, store := range s.Stores {
+		check := func(how string, v dcs.View) {
+			if a, b := valueIn(v, s.key("a")), valueIn(v, s.key("b")); a != b {
+				s.Errorf("client %d, %s: one key is %s, the other %s, at revision %d", i, how, a, b, v.Revision)
+				cancel()
+			}
+		}
+		w := s.watch(ctx, store)
+		readers.Go(func() {
+			for v := range w {
+				check("watching", v)
+			}
+		})
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				if v, err := store.View(ctx, dcs.Linearizable); err == nil {
+					check("reading", v)
+				}
+			}
+		})
+	}
+	for n, end := 0, time.Now().Add(s.TTL); time.Now().Before(end) && ctx.Err() == nil; n++ {
+		value := []byte(strconv.Itoa(n))
+		both := []dcs.Write{dcs.Put(s.key("a"), value), dcs.Put(s.key("b"), value)}
+		if n%4 == 3 {
+			both = []dcs.Write{{Key: s.key("b"), Delete: true}, {Key: s.key("a"), Delete: true}}
+		}
+		if _, err := s.commit(s.store(n), dcs.Txn{Writes: both}); err != nil && !errors.Is(err, dcs.ErrUnknown) {
+			s.Errorf("commit: %v", err)
+		}
+	}
+	cancel()
+	readers.Wait()
 }
 
 func (s *suite) versions() {

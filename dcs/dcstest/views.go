@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/pgregent/regent/dcs"
@@ -22,20 +23,59 @@ func (s *suite) linearizableView() {
 	}
 }
 
+// localView: whatever completed before the moment that the view's age points at is in it,
+// while somebody writes. The age is counted from before the call, so the view may only be
+// newer than is asked of it here.
 func (s *suite) localView() {
-	s.put(s.store(0), "k", "1", "")
-	for i := range s.Stores {
-		deadline := time.Now().Add(patience)
-		for {
-			v, err := s.store(i).View(s.ctx, dcs.Local)
-			if err == nil && v.Age >= 0 && valueIn(v, s.key("k")) == "1" {
-				break
+	type written struct {
+		rev events.Revision
+		at  time.Time
+	}
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex // guards log
+		log  []written
+		over = time.Now().Add(2 * s.TTL)
+	)
+	wg.Go(func() {
+		for n := 0; time.Now().Before(over) && s.ctx.Err() == nil; n++ {
+			rev, err := s.store(n).Commit(s.ctx, dcs.Txn{Writes: []dcs.Write{dcs.Put(s.key("k"), []byte(strconv.Itoa(n)))}})
+			if err == nil {
+				mu.Lock()
+				log = append(log, written{rev, time.Now()})
+				mu.Unlock()
 			}
-			if time.Now().After(deadline) {
-				s.Fatalf("client %d: local view age %v, value %s, err %v", i, v.Age, valueIn(v, s.key("k")), err)
-			}
-			s.view(s.store(i)) // makes contact; also paces the loop
 		}
+	})
+	for i, store := range s.Stores {
+		wg.Go(func() {
+			views, end := 0, time.Now().Add(s.Patience)
+			for (views == 0 || time.Now().Before(over)) && time.Now().Before(end) && s.ctx.Err() == nil {
+				began := time.Now()
+				v, err := store.View(s.ctx, dcs.Local)
+				if err != nil || v.Age < 0 {
+					s.wait(10 * time.Millisecond)
+					continue
+				}
+				views++
+				mu.Lock()
+				for _, w := range log {
+					if w.at.Before(began.Add(-v.Age-s.Transit)) && w.rev > v.Revision {
+						s.Errorf("client %d: a view of age %v has revision %d; %d was written %v before it was asked for",
+							i, v.Age, v.Revision, w.rev, began.Sub(w.at))
+						break
+					}
+				}
+				mu.Unlock()
+			}
+			if views == 0 {
+				s.Errorf("client %d: no local view of known age within %v", i, s.Patience)
+			}
+		})
+	}
+	wg.Wait()
+	if len(log) < 3 {
+		s.Errorf("only %d writes went through", len(log))
 	}
 }
 
@@ -56,6 +96,42 @@ func (s *suite) wholeView() {
 	}
 	if got := valueIn(v, s.key("empty")); got != "" {
 		s.Errorf("an empty value reads as %q", got)
+	}
+}
+
+// another opens a client, judged like the others. The caller closes it.
+func (s *suite) another(open func() (dcs.Store, error)) dcs.Store {
+	s.Helper()
+	store, err := open()
+	if err != nil {
+		s.Fatalf("open: %v", err)
+	}
+	return judge{store, s.T, s.Overrun}
+}
+
+// elsewhere: two clusters on the same servers don't see each other.
+func (s *suite) elsewhere() {
+	other := s.another(s.Elsewhere)
+	defer other.Close()
+	theirs := s.watch(s.ctx, other)
+	ours := s.watch(s.ctx, s.store(0))
+	s.put(s.store(0), "k", "ours", "")
+	s.put(s.store(0), "only-ours", "1", "")
+	s.put(other, "k", "theirs", "")
+	s.put(other, "only-theirs", "1", "")
+	if s.value(s.store(1), "k") != "ours" || s.value(other, "k") != "theirs" {
+		s.Error("two clusters share a key")
+	}
+	if s.value(s.store(1), "only-theirs") != "-" || s.value(other, "only-ours") != "-" {
+		s.Error("a cluster sees another one's key")
+	}
+	s.await(theirs, "their key", func(v dcs.View) bool { return valueIn(v, s.key("only-theirs")) == "1" })
+	s.await(ours, "our key", func(v dcs.View) bool { return valueIn(v, s.key("only-ours")) == "1" })
+	_, err := s.commit(other, dcs.Txn{
+		Guards: []dcs.Guard{{Key: s.key("only-ours"), Absent: true}}, Writes: []dcs.Write{{Key: s.key("k"), Delete: true}},
+	})
+	if err != nil || s.value(s.store(0), "k") != "ours" {
+		s.Errorf("a delete elsewhere: err %v, our key is %s", err, s.value(s.store(0), "k"))
 	}
 }
 
@@ -88,6 +164,7 @@ func (s *suite) watchSlowly() {
 		var last events.Revision
 		for n := range 20 { // nobody reads meanwhile
 			last = s.put(s.store(n), "k", strconv.Itoa(n), "")
+			s.wait(time.Millisecond)
 		}
 		views := 0
 		s.await(w, "the latest revision", func(v dcs.View) bool { views++; return v.Revision >= last })
@@ -103,38 +180,28 @@ func (s *suite) watchForwards() {
 	defer cancel()
 	var last events.Revision
 	watches := make([]<-chan dcs.View, len(s.Stores))
+	conditions := make([]func(dcs.View) bool, len(s.Stores))
 	for i := range s.Stores {
 		watches[i] = s.watch(ctx, s.store(i))
+		conditions[i] = s.forwards(func(v dcs.View) bool { return v.Revision >= last })
 	}
 	for n := range 60 {
 		last = s.put(s.store(n), "k", strconv.Itoa(n), "")
+		if n%2 == 0 { // half of the time somebody waits
+			s.await(watches[n/2%len(watches)], "a new revision", conditions[n/2%len(watches)])
+		}
 	}
 	for i, w := range watches {
-		var seen events.Revision
-		s.await(w, "the last revision", func(v dcs.View) bool {
-			if v.Revision < seen {
-				s.Errorf("client %d: revision %d after %d", i, v.Revision, seen)
-			}
-			seen = v.Revision
-			return seen >= last
-		})
+		s.await(w, "the last revision", conditions[i])
 	}
 }
 
 func (s *suite) watchEnds() {
-	for i := range s.Stores {
+	for _, store := range s.Stores {
 		ctx, cancel := context.WithCancel(s.ctx)
-		w := s.watch(ctx, s.store(i))
+		w := s.watch(ctx, store)
 		cancel()
-		timer := time.NewTimer(patience)
-		for open := true; open; {
-			select {
-			case _, open = <-w:
-			case <-timer.C:
-				s.Fatalf("client %d: the watch goes on after its context ended", i)
-			}
-		}
-		timer.Stop()
+		s.ends(w, "its context ended")
 	}
 }
 
@@ -159,7 +226,7 @@ func (s *suite) contexts() {
 }
 
 func (s *suite) closing() {
-	store := s.Open(s.T)
+	store := s.another(s.Open)
 	l := s.grant(store, s.key("lease"), 10*s.TTL)
 	s.put(store, "leased", "1", l.ID)
 	s.put(store, "plain", "1", "")
@@ -167,15 +234,7 @@ func (s *suite) closing() {
 	if err := store.Close(); err != nil {
 		s.Errorf("close: %v", err)
 	}
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
-	for open := true; open; {
-		select {
-		case _, open = <-w:
-		case <-timer.C:
-			s.Fatal("the watch goes on after the store was closed")
-		}
-	}
+	s.ends(w, "the store was closed")
 	_, err := store.Commit(s.ctx, dcs.Txn{Writes: []dcs.Write{dcs.Put(s.key("plain"), nil)}})
 	if class := dcs.ClassOf(err); err == nil || class == events.Refused {
 		s.Errorf("commit on a closed store: %v", err)

@@ -3,6 +3,7 @@ package mem
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/pgregent/regent/dcs"
 )
@@ -48,14 +49,19 @@ type Fault struct {
 	Until  <-chan struct{}
 }
 
-// Inject adds a fault.
-func (c *Cluster) Inject(f Fault) {
+// Inject adds a fault. Remove takes it away again, whatever is left of it.
+func (c *Cluster) Inject(f Fault) (remove func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f.Times == 0 {
 		f.Times = 1
 	}
 	c.faults = append(c.faults, &f)
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.faults = slices.DeleteFunc(c.faults, func(other *Fault) bool { return other == &f })
+	}
 }
 
 // ClearFaults removes all faults that were injected and heals all partitions.

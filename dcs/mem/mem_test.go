@@ -10,37 +10,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pgregent/regent/dcs"
-	"github.com/pgregent/regent/dcs/dcstest"
 	"github.com/pgregent/regent/dcs/mem"
 	"github.com/pgregent/regent/events"
-	"github.com/pgregent/regent/internal/mono"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func TestConformance(t *testing.T) {
-	dcstest.Run(t, func(t *testing.T) dcstest.Env {
-		cluster := mem.New(mono.Now)
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- cluster.Run(ctx) }()
-		env := dcstest.Env{
-			TTL: 300 * time.Millisecond, Slack: time.Second, ChosenIDs: true,
-			Open: func(*testing.T) dcs.Store { return cluster.Client("extra") },
-		}
-		for _, name := range []string{"a", "b", "c"} {
-			env.Stores = append(env.Stores, cluster.Client(name))
-		}
-		t.Cleanup(func() {
-			for _, s := range env.Stores {
-				s.Close()
-			}
-			cancel()
-			<-done
-		})
-		return env
-	})
-}
 
 // world is a cluster on a clock that the test moves.
 type world struct {
