@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -30,25 +31,34 @@ import (
 	"github.com/pgregent/regent/internal/logging"
 	"github.com/pgregent/regent/internal/metrics"
 	"github.com/pgregent/regent/internal/replay"
+	"github.com/pgregent/regent/internal/systemd"
 	"github.com/pgregent/regent/pgmgr"
 	"github.com/pgregent/regent/pgmgr/keeper"
 )
 
 func agentCommand() *cobra.Command {
-	return &cobra.Command{
+	check := false
+	cmd := &cobra.Command{
 		Use:   "agent CONFIG",
 		Short: "Run the agent of one PostgreSQL",
 		Long: "Run the agent of one PostgreSQL, in the foreground. CONFIG is a patroni.yml, or a folder of *.yml files.\n" +
-			"SIGTERM and SIGINT stop PostgreSQL, handing the leadership over first; SIGHUP reloads CONFIG.",
+			"SIGTERM and SIGINT stop PostgreSQL, handing the leadership over first; SIGHUP reloads CONFIG; SIGUSR2 puts the\n" +
+			"installed program in this one's place and leaves PostgreSQL alone (see `regent upgrade`).",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := ""
 			if len(args) == 1 {
 				path = args[0]
 			}
+			if check {
+				_, err := prepare(path)
+				return err
+			}
 			return runAgent(cmd.Context(), path)
 		},
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "only say whether the agent would start with CONFIG")
+	return cmd
 }
 
 // daemon is the agent's process: what it is made of, in the order in which it is
@@ -56,7 +66,12 @@ func agentCommand() *cobra.Command {
 type daemon struct {
 	path    string
 	environ []string
+	program string // where it was started from, and upgrades come from
 	log     *slog.Logger
+	// upgrade holds a request that has not been looked at yet.
+	upgrade   chan struct{}
+	waiting   []net.Conn // who asked for the upgrade that ends the loop
+	keeperBin string
 
 	reloading sync.Mutex // held through a reload: signals and the REST API ask for one
 
@@ -74,19 +89,46 @@ type daemon struct {
 	server  *api.Server
 }
 
+// runAgent runs the agent until it ends. After an upgrade that failed at the last step it
+// runs a new one in the same process.
 func runAgent(ctx context.Context, path string) error {
-	d := &daemon{path: path, environ: os.Environ(), warned: map[string]bool{}}
-	if err := d.configure(); err != nil {
-		return err
-	}
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	err := d.assemble(ctx)
-	if err == nil {
-		err = d.run(ctx, signals)
+	for {
+		d, err := prepare(path)
+		if err != nil {
+			return err
+		}
+		if err = d.assemble(ctx); err == nil {
+			err = d.run(ctx, signals)
+		}
+		upgrading := errors.Is(err, errUpgrade)
+		closed := d.close(upgrading)
+		if !upgrading {
+			return errors.Join(err, closed)
+		}
+		if closed != nil {
+			d.log.Warn("not everything was closed before the upgrade", "err", closed)
+		}
+		d.replace()
 	}
-	return errors.Join(err, d.close())
+}
+
+// prepare reads what the agent is to be; nothing has been touched when it fails.
+func prepare(path string) (*daemon, error) {
+	d := &daemon{path: path, environ: os.Environ(), warned: map[string]bool{}, upgrade: make(chan struct{}, 1)}
+	if err := d.configure(); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.program, err = program(); err != nil {
+		return nil, err
+	}
+	if d.keeperBin, err = keeper.FindBinary(d.program); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // configure reads and judges the file; nothing has been touched when it fails.
@@ -129,19 +171,11 @@ func (d *daemon) assemble(ctx context.Context) error {
 	if err := d.openJournal(); err != nil {
 		return err
 	}
-	bin, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find the running program: %w", err)
-	}
-	keeperBin, err := keeper.FindBinary(bin)
-	if err != nil {
-		return err
-	}
 	if err := ownRunDir(ctx, c.Regent.RunDir, c.Postgres.DataDir); err != nil {
 		return err
 	}
 	d.keeper = agent.NewKeeper(keeper.LaunchConfig{
-		Binary: keeperBin, RunDir: c.Regent.RunDir, DataDir: c.Postgres.DataDir,
+		Binary: d.keeperBin, RunDir: c.Regent.RunDir, DataDir: c.Postgres.DataDir,
 		LogFile: filepath.Join(c.Regent.RunDir, "keeper.log"),
 	}, d.log)
 	_, pgc, problems, err := agent.Translate(c, nil, false)
@@ -247,13 +281,19 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		// is asked is public, and what decides is the store.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
 	}}
+	notifier, err := systemd.New(d.environ)
+	if err != nil {
+		d.log.Warn("the service manager isn't told how the agent is doing", "err", err)
+	}
+	service := systemd.NewService(notifier, d.log)
 	meter := metrics.New(version, d.journal)
-	twin := &twinCheck{name: d.local.Name, mine: d.local.REST.URL(), store: d.store, peers: peers}
+	twin := &twinCheck{name: d.local.Name, mine: d.local.REST.URL(), store: d.store, peers: peers, upgrade: d.upgrade}
 	a := agent.New(agent.Options{
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,
-		Store: meter.Store(d.store), Meter: meter, Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
+		Store: meter.Store(d.store), Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
 		Peers: peers, Resume: d.resume, Snapshots: d.source, Log: d.log,
 		Admit: twin.late,
+		Meter: listeners{meter, service}, Beat: service.Beat, BeatEvery: service.Every(),
 	})
 	if ended, err := twin.early(ctx, signals); ended || err != nil {
 		if ended {
@@ -283,8 +323,23 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		}
 	})
 	parts.Go(func() { d.obey(partsCtx, a, signals, stopAPI) })
+	loopCtx, stopLoop := context.WithCancelCause(ctx)
+	defer stopLoop(nil)
+	parts.Go(func() { d.upgrades(partsCtx, a, stopLoop) })
 	d.log.Info("agent started", "node", string(d.local.Name), "cluster", d.local.Scope, "version", version)
-	return a.Run(ctx)
+	return a.Run(loopCtx)
+}
+
+// listeners hear of each step of the loop.
+type listeners struct {
+	meter   *metrics.Meter
+	service *systemd.Service
+}
+
+// Stepped implements agent.Meter.
+func (l listeners) Stepped(s *fsm.State, took time.Duration) {
+	l.meter.Stepped(s, took)
+	l.service.Stepped(s)
 }
 
 // listen makes the REST API.
@@ -313,8 +368,12 @@ func (d *daemon) obey(ctx context.Context, a *agent.Agent, signals <-chan os.Sig
 		case <-ctx.Done():
 			return
 		case sig := <-signals:
-			if sig == syscall.SIGHUP {
+			switch sig {
+			case syscall.SIGHUP:
 				d.reload(a)
+				continue
+			case syscall.SIGUSR2:
+				ask(d.upgrade)
 				continue
 			}
 			stopAPI()
@@ -377,8 +436,9 @@ func sameMember(now, next *config.Config) error {
 	return fmt.Errorf("%s changed, which takes a restart of the agent", strings.Join(changed, ", "))
 }
 
-// close frees what assemble made. The keeper ends if its PostgreSQL is down.
-func (d *daemon) close() error {
+// close frees what assemble made. The keeper ends if its PostgreSQL is down, unless it is
+// kept for another program.
+func (d *daemon) close(keep bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	var errs []error
@@ -386,7 +446,7 @@ func (d *daemon) close() error {
 		errs = append(errs, d.store.Close())
 	}
 	if d.keeper != nil {
-		if err := d.keeper.Shutdown(ctx); err != nil && !errors.Is(err, keeper.ErrRefused) && !errors.Is(err, keeper.ErrUnavailable) {
+		if err := d.endKeeper(ctx, keep); err != nil {
 			errs = append(errs, err)
 		}
 		errs = append(errs, d.keeper.Close())
@@ -395,4 +455,15 @@ func (d *daemon) close() error {
 		errs = append(errs, d.lock.Release())
 	}
 	return errors.Join(errs...)
+}
+
+func (d *daemon) endKeeper(ctx context.Context, keep bool) error {
+	if keep {
+		return nil
+	}
+	err := d.keeper.Shutdown(ctx)
+	if errors.Is(err, keeper.ErrRefused) || errors.Is(err, keeper.ErrUnavailable) {
+		return nil
+	}
+	return err
 }

@@ -16,7 +16,9 @@ import (
 //go:generate go run . docs fsm -o ../../docs/fsm.md
 
 // commands lists what regent can do beside the operator's commands of package ctl.
-func commands() []*cobra.Command { return []*cobra.Command{agentCommand(), demoCommand()} }
+func commands() []*cobra.Command {
+	return []*cobra.Command{agentCommand(), upgradeCommand(), demoCommand()}
+}
 
 // environment is the process as the commands see it.
 func environment() ctl.Env {

@@ -19,7 +19,9 @@ type twinCheck struct {
 	mine  string // where this agent's REST API is reached
 	store dcs.Store
 	peers *http.Client
-	done  bool // early has seen what holds now; written before late is called
+	// upgrade takes a request that comes too early.
+	upgrade chan<- struct{}
+	done    bool // early has seen what holds now; written before late is called
 }
 
 // The patience of the check.
@@ -42,7 +44,11 @@ func (t *twinCheck) early(ctx context.Context, signals <-chan os.Signal) (ended 
 		case err := <-found:
 			return false, err
 		case sig := <-signals:
-			if sig == syscall.SIGHUP {
+			switch sig {
+			case syscall.SIGUSR2:
+				ask(t.upgrade)
+				continue
+			case syscall.SIGHUP:
 				continue // the file has just been read
 			}
 			cancel()

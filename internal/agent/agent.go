@@ -19,7 +19,7 @@ import (
 	"github.com/pgregent/regent/pgmgr"
 )
 
-// Options are what an agent is made of. All fields but Meter and Admit are needed.
+// Options are what an agent is made of. All fields but Meter, Beat and Admit are needed.
 type Options struct {
 	Name    events.NodeName
 	Scope   string
@@ -43,6 +43,9 @@ type Options struct {
 	Log       *slog.Logger
 	// Meter hears of each step; nil is deaf.
 	Meter Meter
+	// Beat is called by the loop every BeatEvery as a sign of its life, unless that is zero.
+	Beat      func()
+	BeatEvery time.Duration
 	// Admit judges the first linearizable view before the machine gets it; an error
 	// ends the agent. Nil admits everything.
 	Admit func(context.Context, events.ClusterView) error

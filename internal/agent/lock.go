@@ -12,18 +12,17 @@ import (
 )
 
 // Lock says that this process is the agent of a data directory.
-type Lock struct{ l net.Listener }
+type Lock struct{ l *net.UnixListener }
 
 // LockDataDir takes the data directory for this agent, or says who has it. The lock
 // is a Unix socket in the abstract namespace, named after the real path: the kernel
 // frees it with the process, however that ends, and no file is left behind.
 func LockDataDir(dir, name string) (*Lock, error) {
-	real, err := realPath(dir)
+	socket, real, err := lockName(dir)
 	if err != nil {
-		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
+		return nil, err
 	}
-	sum := sha256.Sum256([]byte(real))
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: "@regent-agent-" + hex.EncodeToString(sum[:12]), Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("lock data directory %s: another agent runs on it; stop that one, or give member %q "+
 			"a data directory of its own (postgresql.data_dir)", real, name)
@@ -32,6 +31,15 @@ func LockDataDir(dir, name string) (*Lock, error) {
 		return nil, fmt.Errorf("lock data directory %s: %w", real, err)
 	}
 	return &Lock{l: l}, nil
+}
+
+// lockName is the socket's name, and the path that it stands for.
+func lockName(dir string) (socket, real string, err error) {
+	if real, err = realPath(dir); err != nil {
+		return "", "", fmt.Errorf("lock data directory %s: %w", dir, err)
+	}
+	sum := sha256.Sum256([]byte(real))
+	return "@regent-agent-" + hex.EncodeToString(sum[:12]), real, nil
 }
 
 // realPath resolves what exists of the path: the directory itself may be made later.

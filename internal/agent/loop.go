@@ -81,8 +81,16 @@ func (a *Agent) loop(ctx context.Context) error {
 	a.step(ctx, events.AgentStarted{
 		Node: a.opt.Name, Scope: a.opt.Scope, Version: a.opt.Version, Boot: mono.BootID(), Settings: set,
 	})
+	var beat <-chan time.Time
+	if a.opt.BeatEvery > 0 {
+		t := time.NewTicker(a.opt.BeatEvery)
+		defer t.Stop()
+		beat = t.C
+	}
 	for a.exit == nil {
 		select {
+		case <-beat:
+			a.opt.Beat()
 		case <-ctx.Done():
 			return fmt.Errorf("run the agent: %w", context.Cause(ctx))
 		case err := <-a.fatal:

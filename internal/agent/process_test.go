@@ -19,7 +19,9 @@ import (
 type process struct {
 	t              *testing.T
 	dir, file      string
+	program        string // empty: the one that all share
 	data           string
+	env            []string
 	rest, raft, pg int
 	cmd            *exec.Cmd
 	log            *buffer
@@ -81,7 +83,12 @@ func (p *process) edit(pairs ...string) {
 func (p *process) start() {
 	p.t.Helper()
 	p.log, p.ended = &buffer{}, make(chan error, 1)
-	p.cmd = exec.Command(pgtest.Binary(p.t, "regent"), "agent", p.file)
+	program := p.program
+	if program == "" {
+		program = pgtest.Binary(p.t, "regent")
+	}
+	p.cmd = exec.Command(program, "agent", p.file)
+	p.cmd.Env = append(os.Environ(), p.env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)

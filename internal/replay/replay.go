@@ -44,13 +44,16 @@ type Snapshot struct {
 	State  fsm.State `json:"state"`
 }
 
-// BinaryHash identifies the running program.
+// BinaryHash identifies the running program, which another may have replaced at its path.
 func BinaryHash() (string, error) {
-	path, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find the running program: %w", err)
+	f, err := os.Open("/proc/self/exe")
+	if err != nil { // not Linux
+		var path string
+		if path, err = os.Executable(); err != nil {
+			return "", fmt.Errorf("find the running program: %w", err)
+		}
+		f, err = os.Open(path)
 	}
-	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("hash the running program: %w", err)
 	}
