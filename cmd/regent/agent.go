@@ -51,8 +51,7 @@ func agentCommand() *cobra.Command {
 				path = args[0]
 			}
 			if check {
-				_, err := prepare(path)
-				return err
+				return checkStart(cmd.Context(), path)
 			}
 			return runAgent(cmd.Context(), path)
 		},

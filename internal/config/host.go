@@ -19,9 +19,9 @@ type HostOptions struct {
 }
 
 // CheckHost looks whether this machine has what the configuration counts on: programs,
-// folders, certificates, free ports. `regent config validate` adds it to Validate when
-// it runs on the member itself; the agent doesn't, because each verb says better what it
-// misses when it misses it.
+// folders, certificates, free ports. `regent agent --check` adds it to Validate; a start
+// doesn't, because an agent that comes back to a running PostgreSQL must take charge of it
+// whatever else is amiss, and each verb says better what it misses when it misses it.
 func CheckHost(c *Config, o HostOptions) []Problem {
 	v := validator{c: c, root: c.root}
 	v.programs(o.Path)
