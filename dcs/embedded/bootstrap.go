@@ -35,11 +35,14 @@ const (
 	helloSlow = 2 * time.Second
 )
 
-// findCluster runs until this node is part of a cluster.
+// findCluster runs while this node is no part of a cluster.
 func (s *Store) findCluster(ctx context.Context) {
 	every := helloEvery
-	for !s.participating() {
+	for {
 		standing := s.standing.wait()
+		if s.participating() {
+			break
+		}
 		found := s.askAround(ctx)
 		if ctx.Err() != nil {
 			return
@@ -153,8 +156,11 @@ func (s *Store) ask(ctx context.Context, addr string) (hello, error) {
 }
 
 func (s *Store) hello() hello {
+	_, leader := s.raft.LeaderWithID()
 	return hello{
-		ID: s.folder.id, Addr: s.cfg.SelfAddr, Members: s.cfg.members(), Fresh: s.folder.fresh,
+		Leader: leader,
+		ID:     s.folder.id, Addr: s.cfg.SelfAddr, Members: s.cfg.members(),
+		Fresh:   s.folder.fresh && s.raft.LastIndex() == 0,
 		Servers: s.servers(),
 	}
 }

@@ -203,7 +203,7 @@ func (c *Client) Watch(ctx context.Context) (<-chan dcs.View, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(c.life, cancel)()
-		c.feed(ctx, out)
+		c.feed(ctx, 0, out)
 	})
 	if !started {
 		return nil, fmt.Errorf("watch: %w: the client is closed", dcs.ErrUnavailable)
@@ -211,10 +211,10 @@ func (c *Client) Watch(ctx context.Context) (<-chan dcs.View, error) {
 	return out, nil
 }
 
-// feed passes on the views of one node after another until ctx ends. It returns the
-// last revision that it sent.
-func (c *Client) feed(ctx context.Context, out chan<- dcs.View) events.Revision {
-	var sent progress
+// feed passes on the views of one node after another until ctx ends, none older than the
+// revision from. It returns the last revision that it sent.
+func (c *Client) feed(ctx context.Context, from events.Revision, out chan<- dcs.View) events.Revision {
+	sent := progress{revision: from}
 	for i := int(c.at.Load()); ctx.Err() == nil && len(c.addrs) > 0; i++ {
 		dial, cancel := context.WithTimeout(ctx, helloMax)
 		answers, gone, end, err := c.peers.stream(dial, c.addrs[i%len(c.addrs)], request{Verb: verbWatch})
@@ -269,7 +269,7 @@ type progress struct {
 }
 
 func (p *progress) news(v *wireView) bool {
-	return !p.any || v.Revision > p.revision || (v.Revision == p.revision && !p.known && v.Age >= 0)
+	return (!p.any && v.Revision >= p.revision) || v.Revision > p.revision || (v.Revision == p.revision && !p.known && v.Age >= 0)
 }
 
 // Commit implements dcs.Store.

@@ -58,7 +58,7 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 		standing: newSignal(), health: newSignal(), leaderWaits: map[uint64]leaderWait{},
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.joined, s.join = context.WithCancel(s.life)
+	s.enter(false)
 	s.peers = newPeers(s.life, cfg.network, cfg.TLS, cfg.Cluster)
 	s.outside = newClient(ClientConfig{
 		Addrs: cfg.partners(), Cluster: cfg.Cluster, TLS: cfg.TLS, network: cfg.network, now: cfg.now,
@@ -134,7 +134,7 @@ func (s *Store) start(inner net.Listener) {
 	s.run.Go(func() { s.offices.run(s.life) })
 	s.run.Go(func() { s.nudge(s.life) })
 	s.run.Go(func() { s.place(s.life) })
-	s.run.Go(func() { s.findCluster(s.life) })
+	s.run.Go(func() { s.membership(s.life) })
 	s.run.Go(func() {
 		defer s.raft.DeregisterObserver(observer)
 		s.observe(s.life, observed)
@@ -182,17 +182,3 @@ func configurationOf(r *raft.Raft) raft.Configuration {
 }
 
 func (s *Store) configuration() raft.Configuration { return configurationOf(s.raft) }
-
-// participating reports whether this node is in the cluster's configuration.
-func (s *Store) participating() bool {
-	if s.joined.Err() != nil {
-		return true
-	}
-	for _, server := range s.configuration().Servers {
-		if server.ID == s.folder.id {
-			s.join()
-			return true
-		}
-	}
-	return false
-}

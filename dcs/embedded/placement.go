@@ -127,6 +127,18 @@ func (s *Store) moveAway(ctx context.Context) bool {
 // this leader, heard of it lately, and are close behind. Ties go by name.
 func (s *Store) healthiest(ctx context.Context) (best raft.Server, found bool) {
 	voters := s.otherVoters()
+	return fittest(voters, s.askStatus(ctx, voters), s.healthy())
+}
+
+// healthy is what this leader expects of a voter now.
+func (s *Store) healthy() health {
+	return health{
+		leader: string(s.folder.id), applied: s.raft.AppliedIndex(), age: 4*s.cfg.Timings.Commit + s.cfg.Timings.Heartbeat,
+	}
+}
+
+// askStatus asks servers at once; nil stands for those that didn't answer in time.
+func (s *Store) askStatus(ctx context.Context, voters []raft.Server) []*Status {
 	answers := make([]*Status, len(voters))
 	ctx, cancel := context.WithTimeout(ctx, askVoter)
 	defer cancel()
@@ -140,9 +152,7 @@ func (s *Store) healthiest(ctx context.Context) (best raft.Server, found bool) {
 		})
 	}
 	wg.Wait()
-	return fittest(voters, answers, health{
-		leader: string(s.folder.id), applied: s.raft.AppliedIndex(), age: 4*s.cfg.Timings.Commit + s.cfg.Timings.Heartbeat,
-	})
+	return answers
 }
 
 // health is what a voter is measured by.

@@ -133,6 +133,12 @@ func (s *Store) answer(ctx context.Context, req request) (response, error) {
 	case verbStatus:
 		status := s.status()
 		return response{Status: &status}, nil
+	case verbChange:
+		if req.Change == nil {
+			return response{}, fmt.Errorf("change of voters: %w: none", dcs.ErrBroken)
+		}
+		server, err := s.serveChange(ctx, *req.Change, req.Relay)
+		return response{Server: &server}, err
 	case verbView:
 		if !s.participating() {
 			return response{}, errOutside()
@@ -159,6 +165,9 @@ func (se *session) watch(ctx context.Context, id uint64) {
 		se.send(response{ID: id, Class: wireClass(err), Error: err.Error()})
 		return
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(se.store.side.Load().over, cancel)() // the client finds another node
 	views := make(chan dcs.View)
 	se.wg.Go(func() {
 		defer close(views)
@@ -176,6 +185,9 @@ func (se *session) watch(ctx context.Context, id uint64) {
 		}
 		repeat.Stop()
 		if !more {
+			if ok && !se.store.participating() {
+				se.send(response{ID: id, Class: wireUnavailable, Error: errOutside().Error()})
+			}
 			return
 		}
 		// After a failed write the feed is only drained: it ends with the connection.

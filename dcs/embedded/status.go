@@ -64,8 +64,9 @@ func (s *Store) status() Status {
 	if id != "" {
 		out.LeaderName = nameOf(id)
 	}
+	inside := s.participating()
 	for _, server := range out.Servers {
-		if server.ID != out.ID {
+		if server.ID != out.ID || !inside {
 			continue
 		}
 		switch {

@@ -32,12 +32,16 @@ type Store struct {
 	// outside is how this node uses the store while it is no part of the cluster.
 	outside *Client
 
-	// life ends when the store is closed; joined, when this node has become a part
-	// of the cluster, or with life.
-	life   context.Context
-	end    context.CancelFunc
-	joined context.Context
-	join   context.CancelFunc
+	// life ends when the store is closed.
+	life context.Context
+	end  context.CancelFunc
+	// side is where this node is now, see membership.go; entering serialises its
+	// changes. expelled: it is outside because others said so.
+	side     atomic.Pointer[phase]
+	entering sync.Mutex
+	expelled atomic.Bool
+	// changing is held while this leader changes the cluster's servers.
+	changing sync.Mutex
 
 	// run counts the store's own goroutines; futures, those that wait for raft and
 	// those that feed watches.

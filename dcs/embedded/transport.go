@@ -174,7 +174,7 @@ func newTransport(layer *streamLayer, cfg Config, log hclog.Logger, configuratio
 		layer:   layer,
 		leads:   func(raft.ServerID, uint64) bool { return false },
 		recheck: cfg.Timings.Election,
-		pacing:  pacing{every: cfg.Timings.Heartbeat * 2 / 5},
+		pacing:  pacing{every: min(cfg.Timings.Heartbeat, cfg.Timings.LeaderLease) * 2 / 5},
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 			Stream:                layer,
 			MaxPool:               3,

@@ -75,18 +75,24 @@ func (s *Store) Watch(ctx context.Context) (<-chan dcs.View, error) {
 	return out, nil
 }
 
-// feed sends views from elsewhere until this node has a copy of its own.
+// feed sends views from elsewhere while this node has no copy of its own.
 func (s *Store) feed(ctx context.Context, out chan<- dcs.View) {
 	var sent events.Revision
-	if !s.participating() {
-		remote, cancel := context.WithCancel(ctx)
-		stop := context.AfterFunc(s.joined, cancel)
-		sent = s.outside.feed(remote, out)
+	for ctx.Err() == nil {
+		inside := s.participating()
+		side := s.side.Load()
+		phase, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(side.over, cancel)
+		switch {
+		case inside != side.inside: // it has just changed
+		case inside:
+			sent = s.feedLocal(phase, sent, out)
+		default:
+			sent = s.outside.feed(phase, sent, out)
+			<-phase.Done() // it returns at once when there is nobody else
+		}
 		stop()
 		cancel()
-	}
-	if ctx.Err() == nil {
-		s.feedLocal(ctx, sent, out)
 	}
 }
 
@@ -95,9 +101,10 @@ func (s *Store) feed(ctx context.Context, out chan<- dcs.View) {
 const freshCheck = 50 * time.Millisecond
 
 // feedLocal sends this node's view at once and after every change, and once more when
-// its age becomes known. It sends nothing older than the revision from.
-func (s *Store) feedLocal(ctx context.Context, from events.Revision, out chan<- dcs.View) {
-	var sent events.Revision
+// its age becomes known. It sends nothing older than the revision from, and returns the
+// last revision that it sent.
+func (s *Store) feedLocal(ctx context.Context, from events.Revision, out chan<- dcs.View) events.Revision {
+	sent := from
 	first, known := true, false
 	for {
 		changed := s.replica.changed.wait()
@@ -116,7 +123,7 @@ func (s *Store) feedLocal(ctx context.Context, from events.Revision, out chan<- 
 		case <-changed:
 		case <-poll:
 		case <-ctx.Done():
-			return
+			return sent
 		}
 	}
 }

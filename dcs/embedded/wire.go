@@ -32,6 +32,8 @@ const (
 	verbView verb = "view"
 	// verbWatch asks for the local views, until cancelled.
 	verbWatch verb = "watch"
+	// verbChange changes the cluster's servers, on the leader; a follower passes it on.
+	verbChange verb = "change"
 	// verbCancel ends the call with this ID; it has no answer.
 	verbCancel verb = "cancel"
 )
@@ -42,6 +44,7 @@ type request struct {
 	// Wait is how long the caller waits for the answer.
 	Wait    time.Duration `json:"wait,omitempty"`
 	Command *kv.Command   `json:"command,omitempty"`
+	Change  *change       `json:"change,omitempty"`
 	Relay   bool          `json:"relay,omitempty"`
 }
 
@@ -54,10 +57,12 @@ type response struct {
 	Hello  *hello     `json:"hello,omitempty"`
 	Status *Status    `json:"status,omitempty"`
 	View   *wireView  `json:"view,omitempty"`
+	Server *Server    `json:"server,omitempty"`
 }
 
 // The error classes on the wire.
 const (
+	wireRefused     = "refused"
 	wireUnavailable = "unavailable"
 	wireUnknown     = "unknown"
 	wireBroken      = "broken"
@@ -69,6 +74,8 @@ func wireClass(err error) string {
 		return ""
 	case errors.Is(err, dcs.ErrBroken):
 		return wireBroken
+	case errors.Is(err, dcs.ErrRefused):
+		return wireRefused
 	case errors.Is(err, dcs.ErrUnavailable):
 		return wireUnavailable
 	default:
@@ -81,14 +88,26 @@ func (r response) err() error {
 	switch r.Class {
 	case "":
 		return nil
+	case wireRefused:
+		return &wireError{dcs.ErrRefused, r.Error}
 	case wireUnavailable:
-		return fmt.Errorf("%w: %s", dcs.ErrUnavailable, r.Error)
+		return &wireError{dcs.ErrUnavailable, r.Error}
 	case wireBroken:
-		return fmt.Errorf("%w: %s", dcs.ErrBroken, r.Error)
+		return &wireError{dcs.ErrBroken, r.Error}
 	default:
-		return fmt.Errorf("%w: %s", dcs.ErrUnknown, r.Error)
+		return &wireError{dcs.ErrUnknown, r.Error}
 	}
 }
+
+// wireError is an error of another node: its text, which names its class already, and
+// the class.
+type wireError struct {
+	class error
+	text  string
+}
+
+func (e *wireError) Error() string { return e.text }
+func (e *wireError) Unwrap() error { return e.class }
 
 type wireView struct {
 	Revision events.Revision `json:"rev"`
@@ -113,6 +132,8 @@ type hello struct {
 	Fresh bool `json:"fresh"`
 	// Servers of the configuration it knows; empty if none.
 	Servers []Server `json:"servers,omitempty"`
+	// Leader that it follows; empty if none.
+	Leader raft.ServerID `json:"leader,omitempty"`
 }
 
 // maxFrame bounds a message. Views hold a few kilobytes; this is against garbage.
