@@ -87,6 +87,20 @@ func toolEnv() []string {
 	return append(env, "LC_ALL=C", "LANG=C")
 }
 
+// oomFile tells how readily the kernel kills this process when memory runs out.
+const oomFile = "/proc/self/oom_score_adj"
+
+// serverEnv is the postmaster's environment. A service manager may have made agent and
+// keeper the last to be killed when memory runs out; the postmaster inherits that rightly,
+// and is told to take it from its sessions (manual, section 19.4.4).
+func serverEnv(oomScoreAdj string) []string {
+	env := cleanEnv()
+	if strings.HasPrefix(oomScoreAdj, "-") {
+		env = append(env, "PG_OOM_ADJUST_FILE="+oomFile, "PG_OOM_ADJUST_VALUE=0")
+	}
+	return env
+}
+
 // cleanEnv is this process's environment without what must not reach PostgreSQL:
 // libpq's variables, orchestrators' and agents' (which may hold secrets).
 func cleanEnv(more ...string) []string {

@@ -3,6 +3,7 @@ package pgmgr
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -273,5 +274,27 @@ func TestClassesOfErrors(t *testing.T) {
 		if got := ClassOf(c.err); got != c.want {
 			t.Errorf("%v is %s, want %s", c.err, got, c.want)
 		}
+	}
+}
+
+func TestSessionsDoNotInheritTheProtectionOfTheAgent(t *testing.T) {
+	t.Setenv("PG_OOM_ADJUST_VALUE", "-1000")
+	t.Setenv("NOTIFY_SOCKET", "/run/notify")
+	t.Setenv("PATRONI_SUPERUSER_PASSWORD", "secret")
+	protected := serverEnv("-900\n")
+	for _, want := range []string{"PG_OOM_ADJUST_FILE=/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE=0"} {
+		if !slices.Contains(protected, want) {
+			t.Errorf("the postmaster's environment lacks %s", want)
+		}
+	}
+	for _, env := range [][]string{protected, serverEnv("0\n"), serverEnv("")} {
+		for _, kv := range env {
+			if strings.HasPrefix(kv, "NOTIFY_") || strings.HasPrefix(kv, "PATRONI_") || kv == "PG_OOM_ADJUST_VALUE=-1000" {
+				t.Errorf("the postmaster gets %s", kv)
+			}
+		}
+	}
+	if len(protected) != len(serverEnv("0\n"))+2 {
+		t.Error("an agent that isn't protected tells its server to adjust something")
 	}
 }

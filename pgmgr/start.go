@@ -160,7 +160,11 @@ func (m *Manager) prepareStart(ctx context.Context, o StartOptions) (keeper.Star
 		m.log.Warn("parameters of the control file are higher than configured, a restart is pending", "raised", strings.Join(raised, ", "))
 	}
 	m.setRaised(len(raised) > 0)
-	req := keeper.StartRequest{Args: args, Env: cleanEnv(), LogFile: cfg.logFile(), Grant: o.Grant, Waiver: o.Waiver}
+	adj, err := os.ReadFile(oomFile)
+	if err != nil {
+		adj = nil // another system, which adjusts nothing
+	}
+	req := keeper.StartRequest{Args: args, Env: serverEnv(string(adj)), LogFile: cfg.logFile(), Grant: o.Grant, Waiver: o.Waiver}
 	req.Args[0] = cfg.programPath("postgres")
 	return req, nil
 }
