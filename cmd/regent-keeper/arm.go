@@ -43,6 +43,7 @@ func (g *guard) arm(gr keeper.Grant) {
 	g.highest = gr.Revision
 	g.config = max(g.config, gr.Config)
 	g.setTimer(fenceBegin(gr))
+	g.dog.watch(gr.Watchdog, gr.Deadline)
 }
 
 // waive puts a checked waiver in force. Called with mu held.
@@ -51,6 +52,7 @@ func (g *guard) waive(w keeper.Waiver) {
 	g.armed, g.waived = nil, &w
 	g.config = max(g.config, w.Config)
 	g.setTimer(0)
+	g.dog.release()
 }
 
 // overrules reports whether the grant was given knowing better than the waiver. A
@@ -94,6 +96,10 @@ func (g *guard) extendLocked(gr keeper.Grant) error {
 		// An older renewal's answer came late. A newer revision is another lease,
 		// perhaps with a shorter TTL: it replaces the deadline, whichever way.
 		return nil
+	}
+	if err := g.dog.refusal(gr.Watchdog); err != nil {
+		g.dog.watch(gr.Watchdog, gr.Deadline) // try again; the lease holds until then
+		return err
 	}
 	g.arm(gr)
 	return nil
@@ -144,6 +150,11 @@ func (g *guard) promote(gr *keeper.Grant, w *keeper.Waiver) error {
 	file, fileErr := readPIDFile(g.dataDir)
 	if err := g.armForPromotion(gr, w, file, fileErr); err != nil {
 		return err
+	}
+	if gr != nil {
+		if err := g.dog.await(gr.Watchdog, fenceBegin(*gr)); err != nil {
+			return err
+		}
 	}
 	signalFile := filepath.Join(g.dataDir, promoteFile)
 	if err := os.WriteFile(signalFile, nil, 0o600); err != nil {

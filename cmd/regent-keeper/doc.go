@@ -12,6 +12,7 @@
 //	│   ├── fence    timerfd on CLOCK_BOOTTIME, armed with D and B   (S2) │
 //	│   │            D−B SIGINT · D−B/2 SIGQUIT · D−B/4 kill-tree         │
 //	│   ├── killer   ends what lingers; alone says "server down"     (S1) │
+//	│   ├── dog      /dev/watchdog, if a grant asks for it           (S4) │
 //	│   └── watch    pidfd of an adopted postmaster                  (S5) │
 //	└───┬─────────────────────────────────────────────────────────────────┘
 //	    ▼
@@ -30,8 +31,8 @@
 //   - It doesn't end while its PostgreSQL lives. If it is killed, a PostgreSQL that
 //     it started gets SIGQUIT from the kernel; one that it adopted does not.
 //
-// It does not guard against its own stopping (SIGSTOP, a frozen machine): then only
-// a watchdog helps, which it doesn't own yet. It does not see a promotion that
+// It does not guard against its own stopping (SIGSTOP, a frozen machine) unless the
+// grant asks for the kernel's watchdog. It does not see a promotion that
 // somebody makes behind its back, nor a process that a user of an *adopted* server
 // moved to another directory and orphaned.
 //

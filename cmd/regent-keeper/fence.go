@@ -183,6 +183,7 @@ func (g *guard) fenceVerdict(f *fence, due stage, remain clients) {
 	}
 	now := mono.Now()
 	f.clear = due == watching
+	g.dog.noClients()
 	switch {
 	case due == askedFast:
 		f.stage = askedImmediate

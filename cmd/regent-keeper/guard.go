@@ -37,6 +37,7 @@ type guard struct {
 	dataDir string // as the kernel names it
 	log     *slog.Logger
 	timer   *timer
+	dog     *dog               // the kernel's watchdog
 	emit    func(keeper.Event) // never blocks; called with mu held
 	spawns  chan spawnRequest  // to the thread that lives as long as the keeper (S4)
 	watch   chan int           // pidfds of adopted postmasters to wait on
@@ -68,12 +69,12 @@ type guard struct {
 	lastExit *keeper.Exit
 }
 
-func newGuard(dataDir string, log *slog.Logger) (*guard, error) {
+func newGuard(dataDir string, note *watchdogNote, log *slog.Logger) (*guard, error) {
 	t, err := newTimer()
 	if err != nil {
 		return nil, err
 	}
-	return &guard{
+	g := &guard{
 		dataDir: dataDir,
 		log:     log,
 		timer:   t,
@@ -83,7 +84,9 @@ func newGuard(dataDir string, log *slog.Logger) (*guard, error) {
 		kick:    make(chan struct{}, 1),
 		reaped:  make(chan struct{}, 1),
 		pidfd:   -1,
-	}, nil
+	}
+	g.dog = newDog(log, note, g.unproven)
+	return g, nil
 }
 
 // status says what is known now.
@@ -109,6 +112,7 @@ func (g *guard) statusLocked() keeper.Status {
 		Fencing:   g.fence != nil,
 		LastExit:  g.lastExit,
 	}
+	st.Watchdog = g.dog.state()
 	if g.armed != nil {
 		grant := *g.armed
 		st.Armed = &grant
@@ -196,6 +200,7 @@ func (g *guard) disown() {
 	g.armed, g.highest, g.waived, g.config, g.fence = nil, 0, nil, 0, nil
 	g.asked, g.orphaned, g.killing, g.pending = false, false, false, 0
 	g.setTimer(0)
+	g.dog.release()
 }
 
 // serverDown notes that no process is left. Called with mu held.

@@ -64,7 +64,7 @@ func prepare(o options) (k *keeperProcess, err error) {
 	}
 	k.lines = newAsyncWriter(k.logFile)
 	k.log = newLogger(k.lines)
-	if k.guard, err = newGuard(o.dataDir, k.log); err != nil {
+	if k.guard, err = newGuard(o.dataDir, newWatchdogNote(o.runDir), k.log); err != nil {
 		return nil, err
 	}
 	undo = append(undo, k.guard.timer.close, k.guard.unlock)
@@ -105,6 +105,7 @@ func (k *keeperProcess) serve() {
 	wg.Go(func() { k.guard.runKiller(ctx) })
 	k.guard.wakeKiller() // a killed keeper may have left backends behind (S1)
 	wg.Go(k.guard.runFence)
+	wg.Go(func() { k.guard.dog.run(ctx) })
 	wg.Go(k.guard.runWatch)
 	wg.Go(func() {
 		for range children {

@@ -63,6 +63,11 @@ func (g *guard) start(r keeper.StartRequest) error {
 	if err := g.beginStart(r); err != nil {
 		return err
 	}
+	if r.Grant != nil {
+		if err := g.dog.await(r.Grant.Watchdog, fenceBegin(*r.Grant)); err != nil {
+			return g.finishStart(r, spawnReply{err: err})
+		}
+	}
 	reply := make(chan spawnReply, 1)
 	g.spawns <- spawnRequest{
 		args: r.Args,

@@ -126,6 +126,19 @@ func (g *guard) clearStrays(ctx context.Context) bool {
 	return true
 }
 
+// unproven reports whether something may be alive that an earlier keeper guarded: a
+// server that this one started itself was started when nothing was, and an adopted
+// one is judged when it gets a grant or a waiver.
+func (g *guard) unproven() bool {
+	s := g.lookAround()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.phase == down {
+		return s.any()
+	}
+	return g.orphaned || g.pidfd >= 0 && g.armed == nil && g.waived == nil
+}
+
 // titleWithin is title with a bound; false when it can't be read in time. The
 // killer's end waits for the reading, which lasts as long as the process hangs.
 func (g *guard) titleWithin(ctx context.Context, pid int, limit time.Duration) (string, bool) {

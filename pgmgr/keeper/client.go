@@ -105,6 +105,14 @@ func dial(ctx context.Context, runDir string) (*Client, error) {
 	return c, nil
 }
 
+// needsWatchdog refuses a promise that an older keeper would not keep.
+func (c *Client) needsWatchdog(g *Grant) error {
+	if g == nil || g.Watchdog.Mode != WatchdogRequired {
+		return nil
+	}
+	return c.needs(2, "the watchdog")
+}
+
 // Close ends the connection and waits for the client's goroutines. The keeper and
 // its PostgreSQL live on, armed as they were. Events not read yet are dropped.
 func (c *Client) Close() error {
@@ -152,6 +160,9 @@ func (c *Client) Start(ctx context.Context, r StartRequest) (Status, error) {
 			return Status{}, fmt.Errorf("keeper %s: %w", OpStart, err)
 		}
 	}
+	if err := c.needsWatchdog(r.Grant); err != nil {
+		return Status{}, fmt.Errorf("keeper %s: %w", OpStart, err)
+	}
 	return c.call(ctx, Request{Op: OpStart, Start: &r})
 }
 
@@ -162,6 +173,9 @@ func (c *Client) Start(ctx context.Context, r StartRequest) (Status, error) {
 // when no server runs, and while a waiver is in force that the grant isn't newer
 // than (Grant.Config).
 func (c *Client) Extend(ctx context.Context, g Grant) error {
+	if err := c.needsWatchdog(&g); err != nil {
+		return fmt.Errorf("keeper %s: %w", OpExtend, err)
+	}
 	_, err := c.call(ctx, Request{Op: OpExtend, Grant: &g})
 	return err
 }
@@ -171,6 +185,9 @@ func (c *Client) Extend(ctx context.Context, g Grant) error {
 // the server isn't a standby or is being stopped. A server that was armed and then
 // could not be promoted stays armed.
 func (c *Client) Promote(ctx context.Context, g Grant) error {
+	if err := c.needsWatchdog(&g); err != nil {
+		return fmt.Errorf("keeper %s: %w", OpPromote, err)
+	}
 	_, err := c.call(ctx, Request{Op: OpPromote, Grant: &g})
 	return err
 }

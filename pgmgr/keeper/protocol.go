@@ -28,6 +28,8 @@ type Grant struct {
 	// renewal that was under way when the pause came changes nothing. 0: not known;
 	// enough for a server that was never disarmed.
 	Config events.Revision `json:"config,omitzero"`
+	// Watchdog backs the grant by the kernel's watchdog; zero: it doesn't.
+	Watchdog Watchdog `json:"watchdog,omitzero"`
 }
 
 // WaiverReason says why a server accepts writes without a deadline.
@@ -108,6 +110,8 @@ type Status struct {
 	// Waived says why the server runs without a deadline; nil when it was never
 	// disarmed, or was armed since. A restarted agent learns of a pause here.
 	Waived *Waiver `json:"waived,omitempty"`
+	// Watchdog is what became of the grant's; nil when none was asked for.
+	Watchdog *WatchdogState `json:"watchdog,omitempty"`
 	// Fencing: the deadline came, or a fence was commanded; not cancellable.
 	Fencing bool `json:"fencing"`
 	// LastExit of the previous server, nil if none ended under this keeper.

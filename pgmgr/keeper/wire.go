@@ -15,7 +15,7 @@ import (
 // and the client doesn't send it to a keeper that would.
 //
 //   - 1: start, extend, promote, disarm, stop, fence, adopt, shutdown.
-//   - 2: waivers (start, promote, disarm), Grant.Config and Status.Foreign.
+//   - 2: waivers (start, promote, disarm), Grant.Config, Grant.Watchdog and Status.Foreign.
 const Protocol = 2
 
 // oldestProtocol is the least that either end accepts of the other.
