@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"sort"
 )
 
 // Place is where reading may begin: a segment, by what its first record says.
@@ -20,17 +21,33 @@ type Place struct {
 	path string
 }
 
-// Places lists a journal's segments, oldest first, at the price of reading one record of
-// each. One whose beginning can't be read is left out.
-func Places(dir string) ([]Place, error) {
+// Find returns the segment that holds a moment, nanoseconds since 1970, and before it up
+// to n older ones, newest first; the oldest segment when the journal begins later, and
+// none when there is none. It reads the first records of a few: times are taken to grow
+// from segment to segment. Where the clock was set back they don't, and then the answer
+// is one of the segments that could be meant.
+func Find(dir string, wall int64, n int) ([]Place, error) {
 	files, err := listSegments(dir)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Place, 0, len(files))
-	for _, f := range files {
-		if r, ok := firstRecord(f.path); ok {
-			out = append(out, Place{Segment: f.number, Epoch: r.Epoch, Seq: r.Seq, Wall: r.Wall, path: f.path})
+	place := func(f segmentFile) (Place, bool) {
+		r, ok := firstRecord(f.path)
+		return Place{Segment: f.number, Epoch: r.Epoch, Seq: r.Seq, Wall: r.Wall, path: f.path}, ok
+	}
+	later := sort.Search(len(files), func(i int) bool {
+		// One that can't be read is taken for as old as the next that can.
+		for ; i < len(files); i++ {
+			if p, ok := place(files[i]); ok {
+				return p.Wall > wall
+			}
+		}
+		return true
+	})
+	var out []Place
+	for i := max(later-1, 0); i >= 0 && i < len(files) && len(out) <= n; i-- {
+		if p, ok := place(files[i]); ok {
+			out = append(out, p)
 		}
 	}
 	return out, nil

@@ -54,14 +54,14 @@ func TestJournalCommands(t *testing.T) {
 	}
 	for _, want := range []string{
 		"2026-11-22 21:08:02.000  #1  agent pg01 started in cluster demo, version 0.1.0  =>  ",
-		"init -> joining: ", "routine events, nothing new\n", "2026-11-22 21:58:02.000  #", "asked to end by SIGTERM", "-> stopping: ",
+		"init -> joining: ", "quiet for 1m30s, 10 routine events, still joining\n", "2026-11-22 21:58:02.000  #", "asked to end by SIGTERM", "-> stopping: ",
 	} {
 		if !strings.Contains(told, want) {
 			t.Errorf("%q is missing in:\n%s", want, told)
 		}
 	}
 	all, _, _ := w.run("journal", "show", "--all", "--dir", dir)
-	if n := strings.Count(all, "heartbeat"); n != 10 || strings.Contains(all, "nothing new") {
+	if n := strings.Count(all, "heartbeat"); n != 10 || strings.Contains(all, "quiet for") {
 		t.Errorf("%d heartbeats in:\n%s", n, all)
 	}
 	if last, _, _ := w.run("journal", "show", "-an2"); strings.Count(last, "\n") != 2 || !strings.HasSuffix(all, last) {
@@ -154,7 +154,7 @@ func TestWhyExplainsNowAndThen(t *testing.T) {
 		"":                     {"As of 2026-11-22 21:58:02.000 pg01 is stop", "the way there:", "init -> joining"},
 		"2026-11-22 21:30":     {"At 2026-11-22 21:30:00.000 pg01 was joining, since 2026-11-22 21:08:03.000.", "#", "heartbeat", "rejected:"},
 		"45m":                  {"At 2026-11-22 21:23:02.476 pg01 was joining"},
-		"21:08:02":             {"At 2026-11-22 21:08:02.000 pg01 was init.", "agent pg01 started"},
+		"21:08:02":             {"At 2026-11-22 21:08:02.000 pg01 was init, since 2026-11-22 21:08:02.000.", "agent pg01 started"},
 		"2026-11-22T20:00:00Z": {"The journal has nothing from before 2026-11-22 20:00:00.000.\n"},
 	} {
 		args := []string{"why", "--dir", dir}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -93,7 +92,7 @@ func (a *App) journalShow() *cobra.Command {
 		Use:   "show [OPTIONS]",
 		Short: "Tell the journal as a story, one line an event",
 		Long: "Tell the journal as a story: time, number, what happened, and after => the phase, the reason and the actions\n" +
-			"in brackets. Heartbeats and observations that changed nothing are left out, unless --all is given.",
+			"in brackets. Heartbeats and observations that changed nothing are one line a stretch, unless --all is given.",
 		Args: none,
 	}
 	f := cmd.Flags()
@@ -135,22 +134,22 @@ func (a *App) tell(ctx context.Context, dir string, o telling) error {
 			return fmt.Errorf("read journal %s: %w", dir, err)
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case c.Note == "" && (c.Wall.Before(since) || !until.IsZero() && c.Wall.After(until)):
+		case c.Note == "" && (c.Wall.Before(since) || !until.IsZero() && c.From.After(until)):
 			continue
 		}
-		tell, skipped := digest.Take(c)
+		tell, idle := digest.Take(c)
 		switch {
 		case o.format == "json":
 			out.add(chapterJSON(c).JSON())
 		case o.all:
 			out.add(c.Line())
 		case tell:
-			out.addSkipped(skipped)
+			out.addIdle(idle)
 			out.add(c.Line())
 		}
 	}
 	if o.format != "json" && !o.all {
-		out.addSkipped(digest.Skipped())
+		out.addIdle(digest.End())
 	}
 	out.end()
 	return nil
@@ -174,9 +173,9 @@ func (l *lastLines) add(line string) {
 	}
 }
 
-func (l *lastLines) addSkipped(n int) {
-	if n > 0 {
-		l.add("                         ... " + strconv.Itoa(n) + " routine event" + plural(n) + ", nothing new")
+func (l *lastLines) addIdle(idle *story.Idle) {
+	if idle != nil {
+		l.add(idle.Line())
 	}
 }
 
@@ -195,6 +194,10 @@ func chapterJSON(c story.Chapter) pyfmt.Value {
 	v.Set("seq", pyfmt.Uint(c.Seq))
 	v.Set("time", pyfmt.String(c.Wall.UTC().Format(time.RFC3339Nano)))
 	v.Set("event", pyfmt.String(c.Kind))
+	if q := c.Quiet; q != nil {
+		v.Set("since", pyfmt.String(c.From.UTC().Format(time.RFC3339Nano)))
+		v.Set("count", pyfmt.Uint(q.Count))
+	}
 	if c.Event != nil {
 		v.Set("fact", pyfmt.String(story.Sentence(c.Event)))
 	}

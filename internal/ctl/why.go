@@ -38,7 +38,7 @@ func (a *App) why() *cobra.Command {
 			return fmt.Errorf("read journal %s: %w", path, err)
 		}
 		answer.Now = at == ""
-		a.printf("%s", answer.Text())
+		a.printf("%s", answer.Text(when.Location()))
 		return nil
 	})
 	return cmd

@@ -28,7 +28,7 @@ func agentSentence(e events.Event) string {
 	case events.TimerFired:
 		return "timer " + e.Name + " fired"
 	case events.Reconsider:
-		return "reconsidered after the change"
+		return "and then"
 	case events.TimeJumped:
 		return "this machine stood still for " + short(e.By)
 	case events.JournalDegraded:
@@ -132,6 +132,8 @@ func postgresSentence(e events.Event) string {
 		return fmt.Sprintf("PostgreSQL accepts connections (pid %d)", e.PID)
 	case events.PostgresDown:
 		return downSentence(e)
+	case events.CleanShutdown:
+		return fmt.Sprintf("PostgreSQL has written its last checkpoint, which ends at %s", e.End)
 	case events.PrimaryStartTimeout:
 		return "primary_start_timeout is over"
 	case events.FenceBegun:

@@ -86,9 +86,14 @@ func (c Chapter) Agrees() bool {
 // Read iterates over the journal in dir, oldest first. A place that can't be read becomes
 // a chapter with a Note; an error is one of the file system. Times are told in zone.
 func Read(dir string, zone *time.Location) iter.Seq2[Chapter, error] {
+	return readEntries(journal.Read(dir), zone)
+}
+
+// readEntries makes chapters of records.
+func readEntries(entries iter.Seq2[journal.Entry, error], zone *time.Location) iter.Seq2[Chapter, error] {
 	return func(yield func(Chapter, error) bool) {
 		r := reader{machine: fsm.New(), zone: zone, yield: yield}
-		for e, err := range journal.Read(dir) {
+		for e, err := range entries {
 			var damage *journal.Damage
 			switch {
 			case errors.As(err, &damage):
@@ -109,7 +114,8 @@ func Read(dir string, zone *time.Location) iter.Seq2[Chapter, error] {
 	}
 }
 
-// reader puts a fact and the decision that follows it together.
+// reader puts a fact and the decision that follows it together. While the state isn't
+// known it recomputes nothing, and needs no machine.
 type reader struct {
 	machine *fsm.Machine
 	state   fsm.State

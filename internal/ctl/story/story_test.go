@@ -79,7 +79,7 @@ func TestWhyNamesEveryRejectedAlternative(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := a.Text()
+	text := a.Text(time.UTC)
 	want := []string{
 		"At 2026-11-23 03:23:00.000 pg01 was " + string(d.To), "since 2026-11-23 03:22:35.030",
 		"because  " + d.Reason.Text, "rule     " + d.Reason.Rule, "fact     #", "again    #", "2026-11-23 03:22:55.000: heartbeat", "asked before, and rejected:",
@@ -129,7 +129,7 @@ func TestStoryOfAnotherProgramIsToldInItsOwnWords(t *testing.T) {
 	want := []string{
 		"2026-11-23 03:22:35.000  #1  heartbeat  =>  leading: nothing to do",
 		"2026-11-23 03:22:35.010  #3  heartbeat  =>  leading: still nothing",
-		"2026-11-23 03:22:35.020  #5  PostgreSQL is down unexpectedly (pid 42, signal 9)  =>  leading -> reviving: the server is gone  [start-primary, set-timer]",
+		"2026-11-23 03:22:35.020  #5  PostgreSQL is down unexpectedly (pid 42, signal 9)  =>  leading -> reviving: the server is gone  [start-primary]",
 		"2026-11-23 03:22:35.030  #7  MoonPhaseChanged, which this version doesn't know  =>  reviving: waiting",
 		"------- a gap: the disk was full -------",
 	}
@@ -145,14 +145,14 @@ func TestStoryOfAnotherProgramIsToldInItsOwnWords(t *testing.T) {
 	}
 	for _, s := range []string{
 		"At 2026-11-23 03:22:35.025 pg", "because  the server is gone", "edge     leading -postgres_crashed-> reviving",
-		"status   starting as a leader", "ordered  start-primary, set-timer",
+		"status   starting as a leader", "ordered  start-primary\n",
 	} {
-		if s = strings.TrimSuffix(s, " pg"); !strings.Contains(a.Text(), s) {
-			t.Errorf("%q is missing in:\n%s", s, a.Text())
+		if s = strings.TrimSuffix(s, " pg"); !strings.Contains(a.Text(time.UTC), s) {
+			t.Errorf("%q is missing in:\n%s", s, a.Text(time.UTC))
 		}
 	}
-	if !strings.Contains(a.Text(), "would decide otherwise") && !strings.Contains(a.Text(), "can't be recomputed") {
-		t.Errorf("our own rejected alternatives are sold as its:\n%s", a.Text())
+	if !strings.Contains(a.Text(time.UTC), "would decide otherwise") && !strings.Contains(a.Text(time.UTC), "can't be recomputed") {
+		t.Errorf("our own rejected alternatives are sold as its:\n%s", a.Text(time.UTC))
 	}
 }
 
@@ -161,7 +161,7 @@ func TestAnEmptyJournalSaysSo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := a.Text(); got != "The journal has nothing from before 2026-11-23 03:22:35.000.\n" {
+	if got := a.Text(time.UTC); got != "The journal has nothing from before 2026-11-23 03:22:35.000.\n" {
 		t.Error(got)
 	}
 }
@@ -208,25 +208,94 @@ func TestDigestLeavesOutWhatChangedNothing(t *testing.T) {
 	dir := t.TempDir()
 	w := storytest.Open(t, dir)
 	for i := range 20 {
-		w.Fact(storytest.Fact{At: at(i), Event: events.Tick{}}, `{}`)
+		w.Fact(storytest.Fact{At: at(500 * i), Event: events.Tick{}}, `{}`)
 		rule := "following/quiet"
 		if i == 10 {
 			rule = "following/lagging"
 		}
-		w.Decided(at(i), fsm.Derived{From: "following", To: "following", Rule: rule, Text: fmt.Sprint(i, " bytes behind")})
+		w.Decided(at(500*i), fsm.Derived{From: "following", To: "following", Rule: rule, Text: fmt.Sprint(i, " bytes behind")})
 	}
-	w.Fact(storytest.Fact{At: at(21), Event: events.WalReceiverEnded{}}, `{}`)
-	w.Decided(at(21), fsm.Derived{From: "following", To: "following", Rule: "following/quiet", Text: "ended"})
+	w.Fact(storytest.Fact{At: at(10_000), Event: events.WalReceiverEnded{}}, `{}`)
+	w.Decided(at(10_000), fsm.Derived{From: "following", To: "following", Rule: "following/quiet", Text: "ended"})
+	w.Fact(storytest.Fact{At: at(10_100), Event: events.Tick{}}, `{}`)
+	w.Decided(at(10_100), fsm.Derived{From: "following", To: "following", Rule: "following/quiet", Text: "too short to be told"})
 	w.Close()
 	var digest story.Digest
 	var told []string
 	for _, c := range chapters(t, dir) {
-		if tell, skipped := digest.Take(c); tell {
-			told = append(told, fmt.Sprintf("#%d after %d", c.Seq, skipped))
+		if tell, idle := digest.Take(c); tell {
+			if idle != nil {
+				told = append(told, idle.Line())
+			}
+			told = append(told, fmt.Sprintf("#%d", c.Seq))
 		}
 	}
-	if got, want := fmt.Sprint(told), "[#1 after 0 #21 after 9 #23 after 0 #41 after 8]"; got != want {
-		t.Errorf("told %s, want %s", got, want)
+	if idle := digest.End(); idle != nil {
+		told = append(told, idle.Line())
+	}
+	want := []string{
+		"#1", "2026-11-23 03:22:35.500  ...  quiet for 4s, 9 routine events, still following", "#21", "#23",
+		"2026-11-23 03:22:41.000  ...  quiet for 3.5s, 8 routine events, still following", "#41",
+	}
+	if got := strings.Join(told, "\n"); got != strings.Join(want, "\n") {
+		t.Errorf("told:\n%s", got)
+	}
+}
+
+// quietHour writes a decision and an hour that confirms it, in three records.
+func quietHour(t *testing.T, dir string) {
+	t.Helper()
+	w := storytest.Open(t, dir)
+	begin(w)
+	w.Step(storytest.Fact{At: at(1_000), Event: events.Tick{}})
+	for i := range 3 {
+		var facts []storytest.Fact
+		for k := range 120 {
+			facts = append(facts, storytest.Fact{At: at(10_000 + 1_200_000*i + 10_000*k), Event: events.Tick{}})
+		}
+		w.Quiet(facts...)
+	}
+	w.Step(storytest.Fact{At: at(3_700_000), Event: events.ShutdownRequested{By: "SIGTERM"}})
+	w.Close()
+}
+
+func TestWhyAnswersForAMomentInWhichNothingHappened(t *testing.T) {
+	dir := t.TempDir()
+	quietHour(t, dir)
+	for _, c := range chapters(t, dir) {
+		if c.Quiet != nil && (!c.Known || !c.Agrees() || c.Quiet.Count != 120) {
+			t.Errorf("#%d: known %v, %+v", c.Seq, c.Known, c.Quiet)
+		}
+	}
+	a, err := story.Ask(dir, at(2_000_000)) // in the middle of the second record
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := a.Text(time.UTC)
+	for _, s := range []string{
+		"At 2026-11-23 03:55:55.000 pg01 was ", ", since 2026-11-23 03:22:35.030.",
+		"still    the same since 2026-11-23 03:22:45.000, last confirmed 2026-11-23 04:02:35.000, by 240 facts (240 heartbeats)",
+		"asked before, and rejected:",
+	} {
+		if !strings.Contains(text, s) {
+			t.Errorf("%q is missing in:\n%s", s, text)
+		}
+	}
+	if strings.Contains(text, "SIGTERM") {
+		t.Errorf("what happened later is told:\n%s", text)
+	}
+	var digest story.Digest
+	lines := 0
+	for _, c := range chapters(t, dir) {
+		if tell, idle := digest.Take(c); tell && idle != nil {
+			lines++
+			if got := idle.Line(); got != "2026-11-23 03:22:36.000  ...  quiet for 59m59s, 361 routine events, still "+string(a.Phase) {
+				t.Error(got)
+			}
+		}
+	}
+	if lines != 1 {
+		t.Errorf("the quiet hour takes %d lines", lines)
 	}
 }
 

@@ -85,7 +85,7 @@ func (w *Writer) step(f Fact) fsm.Decision {
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	at := events.Instant(f.At.UnixNano() % int64(24*time.Hour))
+	at := instant(f.At)
 	seq := w.append(journal.Record{Kind: string(f.Event.Kind()), At: at, Wall: f.At.UnixNano(), Boot: "b", Payload: payload})
 	var d fsm.Decision
 	w.state, d = w.machine.Step(w.state, events.Entry{Seq: seq, At: at, Wall: f.At.UnixNano(), Event: f.Event})
@@ -96,6 +96,40 @@ func (w *Writer) step(f Fact) fsm.Decision {
 	w.Decided(f.At, derived)
 	return d
 }
+
+// Quiet steps facts that change nothing, and journals them as one record. It fails the
+// test when one of them is none of that sort.
+func (w *Writer) Quiet(facts ...Fact) {
+	w.tb.Helper()
+	before := w.state
+	seq := w.j.LastSeq()
+	kinds := map[events.Kind]int{}
+	for i, f := range facts {
+		entry := events.Entry{Seq: seq + uint64(i) + 1, At: instant(f.At), Wall: f.At.UnixNano(), Event: f.Event}
+		next, d := w.machine.Step(w.state, entry)
+		if !fsm.Quiet(w.state, next, f.Event, d) {
+			w.tb.Fatalf("%s is not quiet: %+v", f.Event.Kind(), d)
+		}
+		w.state = next
+		kinds[f.Event.Kind()]++
+	}
+	stretch, err := fsm.Fold(before, w.state)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	stretch.Count, stretch.Kinds, stretch.Since = uint64(len(facts)), kinds, facts[0].At.UnixNano()
+	payload, err := json.Marshal(stretch)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	last := facts[len(facts)-1].At
+	w.append(journal.Record{
+		Kind: replay.KindQuiet, Covers: stretch.Count, At: instant(last), Wall: last.UnixNano(), Boot: "b", Derived: true, Payload: payload,
+	})
+}
+
+// instant is the monotonic time that goes with a wall time.
+func instant(t time.Time) events.Instant { return events.Instant(t.UnixNano() % int64(24*time.Hour)) }
 
 // Fact journals a fact alone; Decided, a decision as another program could have made it.
 // Together they make journals that this program's machine would not have written.
