@@ -12,6 +12,7 @@ P ?= 2
 # Arguments for the binary behind demo, sim, chaos, soak and bench: `make demo ARGS=--exit`.
 ARGS ?=
 FUZZTIME ?= 10s
+MINUTES ?= 60
 
 BASE := 0.1.0-dev
 COMMIT := $(shell git rev-parse --short=10 HEAD 2>/dev/null || true)
@@ -109,10 +110,16 @@ sim: build ## the simulator: many seeded worlds in virtual time
 	@$(call have,regent-chaos); exec bin/regent-chaos sim $(ARGS)
 chaos: setup build ## faults on real clusters: the failure table
 	@$(call have,regent-chaos); exec bin/regent-chaos live $(ARGS)
-soak: setup build ## random kills in a loop under a writer and a judge
-	@$(call have,regent-chaos); exec bin/regent-chaos soak $(ARGS)
+soak: setup build ## random faults for MINUTES (60) under a writer and a judge, into docs/robustness.md
+	@$(call have,regent-chaos); exec bin/regent-chaos soak --minutes $(MINUTES) --report docs/robustness.md $(ARGS)
 bench: setup build ## outage and loss of every kind of fail-over, measured, into docs/performance.md
 	@$(call have,regent-chaos); exec bin/regent-chaos bench --report docs/performance.md $(ARGS)
+
+.PHONY: conformance
+conformance: ## the store's contract on every backend, as a table (REGENT_CONFORMANCE_STORM=60s: longer faults)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; code=0; \
+	REGENT_CONFORMANCE="$$dir" go test -count=1 -p 1 -run '^TestConformance' ./dcs/... || code=1; \
+	go run ./scripts/conformance "$$dir" && exit "$$code"
 
 ##@ Tidy
 .PHONY: clean

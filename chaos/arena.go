@@ -28,8 +28,11 @@ type Arena struct {
 }
 
 const (
-	// wholeDeadline is how long a cluster may take to be whole again after a strike.
-	wholeDeadline = 60 * time.Second
+	// healthyWithin is how long a cluster may take to be whole again once a fault is over, beyond
+	// the lease that may have to end first: 30 s at a ttl of 2 s.
+	healthyWithin = 28 * time.Second
+	// settleTimeout bounds the wait for a cluster that is about to be struck, or has just been made.
+	settleTimeout = 60 * time.Second
 	// minRate is how often per second every member is looked at, at least.
 	minRate = 100
 	// settled is how many inserts in a row make a settled writer.
@@ -66,7 +69,7 @@ func (a *Arena) now() time.Duration { return time.Since(a.Origin) }
 
 // Settle returns the primary when the cluster is whole and the writer writes steadily.
 func (a *Arena) Settle(ctx context.Context) (*sandbox.Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, wholeDeadline)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	return a.whole(ctx, a.now())
 }
@@ -101,6 +104,13 @@ type Trial struct {
 	// Whole is how long after the strike the cluster was whole again. It is never less than
 	// the time for which a strike is watched.
 	Whole time.Duration
+	// Healed is the part of it after the fault was over.
+	Healed time.Duration
+	// Window is the longest time for which a thawed primary went on beside another one.
+	Window time.Duration
+	// StaleAcked are rows that a thawed primary acknowledged to a client that had stayed with it,
+	// StaleLost how many of them are gone.
+	StaleAcked, StaleLost int
 	// Primary is the primary afterwards, empty when there is none.
 	Primary string
 }
@@ -123,6 +133,7 @@ func (a *Arena) Try(ctx context.Context, f Fault) (Trial, error) {
 		t.Strike.Primary = primary.Name()
 	}
 	from := a.now()
+	t.Strike.from = from
 	if err := f.Strike(ctx, a, primary, &t.Strike); err != nil {
 		return t, fmt.Errorf("%s: %w", f.Name, err)
 	}
@@ -130,13 +141,16 @@ func (a *Arena) Try(ctx context.Context, f Fault) (Trial, error) {
 	if ctx.Err() != nil {
 		return t, fmt.Errorf("%s: %w", f.Name, context.Cause(ctx))
 	}
-	evidence, err := a.evidence(ctx, f, from)
+	evidence, err := a.evidence(ctx, f, &t)
 	if err != nil && trouble == "" {
 		trouble = err.Error()
 	}
 	t.Strike.MayLose = t.Strike.MayLose || f.MayLose
 	evidence.Fault, evidence.Trouble, evidence.MayLose = t.Strike.String(), trouble, t.Strike.MayLose
 	t.Verdict = judge.Judge(evidence)
+	for _, w := range t.Verdict.Windows {
+		t.Window = max(t.Window, w.Length)
+	}
 	for _, lost := range t.Verdict.Lost {
 		a.lost = append(a.lost, lost.Seq)
 	}
@@ -147,14 +161,15 @@ func (a *Arena) Try(ctx context.Context, f Fault) (Trial, error) {
 // watchUntilWhole waits, at least for as long as a consequence of the strike may take to
 // show, and returns why the cluster isn't whole, if it isn't.
 func (a *Arena) watchUntilWhole(ctx context.Context, from time.Duration, t *Trial) (trouble string) {
-	deadline, cancel := context.WithTimeout(ctx, wholeDeadline+t.Strike.Down)
+	over := a.now()
+	deadline, cancel := context.WithTimeout(ctx, healthyWithin+a.Cluster.TTL())
 	defer cancel()
 	watch := from + t.Strike.Watch
 	if !pause(deadline, watch-a.now()) {
 		return "interrupted"
 	}
 	primary, err := a.whole(deadline, max(from, a.now()-time.Second))
-	t.Whole = a.now() - from
+	t.Whole, t.Healed = a.now()-from, a.now()-over
 	if err != nil {
 		return err.Error()
 	}
@@ -162,9 +177,9 @@ func (a *Arena) watchUntilWhole(ctx context.Context, from time.Duration, t *Tria
 	return ""
 }
 
-func (a *Arena) evidence(ctx context.Context, f Fault, from time.Duration) (judge.Evidence, error) {
+func (a *Arena) evidence(ctx context.Context, f Fault, t *Trial) (judge.Evidence, error) {
 	e := judge.Evidence{
-		From: from, To: a.now(), WatcherSpans: a.Watcher.Spans(), WriterSpans: a.Writer.Spans(), Writes: a.Writer.Log(),
+		From: t.Strike.from, Freezes: t.Strike.Freezes, To: a.now(), WatcherSpans: a.Watcher.Spans(), WriterSpans: a.Writer.Spans(), Writes: a.Writer.Log(),
 		LostBefore: a.lost, MaxOutage: f.MaxOutage, MinRate: minRate,
 	}
 	for _, n := range a.Cluster.Nodes() {
@@ -176,6 +191,11 @@ func (a *Arena) evidence(ctx context.Context, f Fault, from time.Duration) (judg
 	e.Present, err = workload.Rows(ctx, a.Cluster.DSN())
 	// What was written while the rows were read is no row from nowhere.
 	e.Writes.Next = a.Writer.Log().Next
+	if stale := t.Strike.Stale; stale != nil {
+		e.WriterSpans = append(e.WriterSpans, stale.Spans()...)
+		lost, failed := stale.Lost(ctx, a.Cluster.DSN())
+		t.StaleAcked, t.StaleLost, err = stale.Acked(), lost, errors.Join(err, failed)
+	}
 	return e, err
 }
 

@@ -251,7 +251,7 @@ func (o BenchOptions) oneStart(ctx context.Context, folder string) (primary, str
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	ctx, cancel := context.WithTimeout(ctx, wholeDeadline)
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	began := time.Now()
 	if err := c.PowerOn(); err != nil {
@@ -292,7 +292,7 @@ func (o BenchOptions) benchIdle(ctx context.Context) (lines []Line, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	settle, cancel := context.WithTimeout(ctx, wholeDeadline)
+	settle, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	if err := c.PowerOn(); err != nil {
 		return nil, err

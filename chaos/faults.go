@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/history"
+	"github.com/pgregent/regent/internal/sandbox/workload"
 )
 
 // Fault is something that can be done to a cluster.
@@ -35,6 +37,12 @@ type Strike struct {
 	Down time.Duration
 	// Watch is for how long consequences are waited for at least.
 	Watch time.Duration
+	// Freezes are the times in which a whole node stood still, Stale is the client that stayed
+	// with it, if any.
+	Freezes []history.Freeze
+	Stale   *workload.Stale
+
+	from time.Duration // when it began
 }
 
 // String is for reports.
@@ -67,7 +75,13 @@ func atPrimary(_ context.Context, _ *Arena, primary *sandbox.Node) (*sandbox.Nod
 func atRaftLeader(ctx context.Context, a *Arena, _ *sandbox.Node) (*sandbox.Node, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	return a.Cluster.RaftLeader(ctx)
+	for {
+		// While raft elects, nobody leads it.
+		n, err := a.Cluster.RaftLeader(ctx)
+		if err == nil || !pause(ctx, 50*time.Millisecond) {
+			return n, err
+		}
+	}
 }
 
 // atRandom hits the primary half of the time: that is where it hurts.

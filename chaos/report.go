@@ -125,6 +125,8 @@ func figure(v float64, unit string) string {
 		return fmt.Sprintf("%.0f ms", v)
 	case unit == "MB":
 		return fmt.Sprintf("%.1f MB", v)
+	case unit == "":
+		return fmt.Sprintf("%.0f", v)
 	default:
 		return fmt.Sprintf("%.2f %s", v, unit)
 	}

@@ -28,8 +28,14 @@ func options(t *testing.T) sandbox.Options {
 	}
 }
 
-// shortSoak is one strike of each kind and some more.
-const shortSoak = 7
+// shortKinds are struck once each: together they take about a minute. The others have their turn
+// in make soak.
+func shortKinds() []string {
+	return []string{
+		"SIGKILL of the agent", "SIGKILL of the keeper", "SIGKILL of the postmaster", "SIGKILL of the node", "raft leader",
+		"clean stop", "freeze of the node",
+	}
+}
 
 func TestShortSoakKeepsAllPromises(t *testing.T) {
 	if testing.Short() {
@@ -38,19 +44,47 @@ func TestShortSoakKeepsAllPromises(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
-	seed := uint64(time.Now().UnixNano())
-	err := Soak(ctx, SoakOptions{Kills: shortSoak, Seed: seed, Cluster: options(t), Out: &out})
-	t.Logf("seed %d:\n%s", seed, out.String())
+	o := SoakOptions{Seed: uint64(time.Now().UnixNano()), Only: shortKinds(), Cluster: options(t), Out: &out}
+	o.Strikes = len(o.kinds())
+	result, err := Soak(ctx, o)
+	t.Logf("%s", out.String())
 	if err != nil {
-		t.Fatalf("%v\nrun it again with: make soak ARGS='--seed %d --kills %d'", err, seed, shortSoak)
+		t.Fatalf("%v\nrun it again with: bin/regent-chaos soak --seed %d --strikes %d --only '%s'", err, o.Seed, o.Strikes, strings.Join(o.Only, ","))
 	}
-	for _, kind := range []string{"the agent", "the keeper", "the postmaster", "the node", "the raft leader's agent", "after a switchover", "clean stop"} {
-		if !strings.Contains(out.String(), kind) {
-			t.Errorf("nobody struck %s", kind)
+	if len(result.Kinds) != len(o.kinds()) || result.Strikes != o.Strikes {
+		t.Errorf("%d kinds were struck in %d strikes, want %d", len(result.Kinds), result.Strikes, len(o.kinds()))
+	}
+	if len(result.Replays) != 3 {
+		t.Errorf("%d journals were replayed, want 3", len(result.Replays))
+	}
+	var report bytes.Buffer
+	result.Markdown(&report, Machine{})
+	for _, want := range []string{"0 violations", "| freeze of the node | 1 |", "| agent, RSS |", "| agent, goroutines |"} {
+		if !strings.Contains(report.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, report.String())
 		}
 	}
-	if n := strings.Count(out.String(), "recomputed and equal"); n != 3 {
-		t.Errorf("%d journals were replayed, want 3", n)
+}
+
+func TestSeedRepeatsTheSchedule(t *testing.T) {
+	draw := func(o SoakOptions) (out []string) {
+		next := o.schedule()
+		for range 40 {
+			out = append(out, next().Name)
+		}
+		return out
+	}
+	if a, b := draw(SoakOptions{Seed: 7}), draw(SoakOptions{Seed: 7}); !slices.Equal(a, b) {
+		t.Errorf("the same seed gave\n%q\nand\n%q", a, b)
+	}
+	if slices.Equal(draw(SoakOptions{Seed: 7}), draw(SoakOptions{Seed: 8})) {
+		t.Error("two seeds gave the same schedule")
+	}
+	first := draw(SoakOptions{Seed: 7})[:len(SoakOptions{}.kinds())]
+	for _, k := range (SoakOptions{}).kinds() {
+		if !slices.Contains(first, k.name) {
+			t.Errorf("%q was not struck in the first round", k.name)
+		}
 	}
 }
 

@@ -32,6 +32,8 @@ type Evidence struct {
 	// MayLose: acknowledged rows may be lost in this fault (asynchronous replication, and
 	// the node that had them is gone).
 	MayLose bool
+	// Freezes are the times in which whole members stood still.
+	Freezes []history.Freeze
 	// MaxOutage is the longest outage that is allowed; zero: any.
 	MaxOutage time.Duration
 	// MinRate is how often per second each member must have been looked at for the verdict
@@ -39,6 +41,24 @@ type Evidence struct {
 	MinRate float64
 	// Trouble is why the cluster isn't whole at To; empty when it is.
 	Trouble string
+}
+
+// MaxThaw is how long a whole member that was frozen past its lease may go on as a primary beside
+// the one that replaced it: until its keeper, thawed with it, has fenced it. The promise names
+// this window, so it is measured, and a violation only beyond that length.
+const MaxThaw = 50 * time.Millisecond
+
+// Window is the time for which a thawed member went on as a primary beside another one.
+type Window struct {
+	Node string
+	// At is the thaw. Length is the time from it to the last answer as a primary: the longest
+	// that fits what was seen.
+	At, Length time.Duration
+}
+
+// String is for reports.
+func (w Window) String() string {
+	return fmt.Sprintf("%s, thawed at %s, was a primary beside another one for at most %s", w.Node, ms(w.At), ms(w.Length))
 }
 
 // Kind of a violation.
@@ -78,6 +98,8 @@ type Verdict struct {
 	// Overlaps are proven times with two primaries; Doubts are pairs of observations too
 	// close to each other to tell.
 	Overlaps, Doubts []history.Overlap
+	// Windows are overlaps right after a thaw that are within MaxThaw.
+	Windows []Window
 	// Rate is the least looks per second at any member, Blind the longest time without one.
 	Rate  float64
 	Blind time.Duration
@@ -134,6 +156,9 @@ func (v *Verdict) violate(k Kind, format string, args ...any) {
 // judgeRoles looks for two primaries among the watcher's sightings and the writes.
 func (v *Verdict) judgeRoles(e Evidence) {
 	spans := slices.Concat(e.WatcherSpans, e.WriterSpans)
+	for _, f := range e.Freezes {
+		spans = f.Cut(spans)
+	}
 	spans = slices.DeleteFunc(spans, func(s history.Span) bool {
 		return s.Role != history.Primary || s.LastAnswered < e.From || s.FirstSent > e.To
 	})
@@ -142,9 +167,30 @@ func (v *Verdict) judgeRoles(e Evidence) {
 			v.Doubts = append(v.Doubts, o)
 			continue
 		}
+		if w, ok := e.window(o); ok {
+			v.Windows = append(v.Windows, w)
+			continue
+		}
 		v.Overlaps = append(v.Overlaps, o)
 		v.violate(TwoPrimaries, "%s (%s)", o, e.Fault)
 	}
+}
+
+// window tells whether an overlap is the end of a thawed primary. Only a question that was asked
+// after MaxThaw proves that it was one for longer: the moment of an answer is unknown.
+func (e Evidence) window(o history.Overlap) (Window, bool) {
+	for _, f := range e.Freezes {
+		for _, p := range [][2]history.Span{{o.A, o.B}, {o.B, o.A}} {
+			thawed, other := p[0], p[1]
+			if thawed.Node != f.Node || thawed.FirstSent < f.To || other.FirstAnswered > f.To+MaxThaw {
+				continue
+			}
+			if min(thawed.LastSent, other.LastSent)-f.To <= MaxThaw {
+				return Window{Node: f.Node, At: f.To, Length: min(thawed.LastAnswered, other.LastAnswered) - f.To}, true
+			}
+		}
+	}
+	return Window{}, false
 }
 
 func (v *Verdict) judgeRows(e Evidence) {
@@ -166,7 +212,7 @@ func (v *Verdict) judgeRows(e Evidence) {
 // judgeWatch makes sure that somebody was looking.
 func (v *Verdict) judgeWatch(e Evidence) {
 	for i, m := range e.Members {
-		rate, blind := history.Rate(e.WatcherSpans, m, e.From, e.To)
+		rate, blind := e.watched(m)
 		if i == 0 || rate < v.Rate {
 			v.Rate = rate
 		}
@@ -175,6 +221,29 @@ func (v *Verdict) judgeWatch(e Evidence) {
 			v.violate(Blind, "%s was looked at %.0f times a second, and at least %.0f are needed", m, rate, e.MinRate)
 		}
 	}
+}
+
+// watched is how often a member was looked at while it could answer.
+func (e Evidence) watched(member string) (rate float64, blind time.Duration) {
+	from, awake, looks := e.From, time.Duration(0), 0.0
+	piece := func(to time.Duration) {
+		if to <= from {
+			return
+		}
+		r, b := history.Rate(e.WatcherSpans, member, from, to)
+		looks, awake, blind = looks+r*(to-from).Seconds(), awake+to-from, max(blind, b)
+	}
+	for _, f := range e.Freezes {
+		if f.Node == member {
+			piece(min(f.From, e.To))
+			from = max(from, f.To)
+		}
+	}
+	piece(e.To)
+	if awake <= 0 {
+		return e.MinRate, blind // there was nothing to look at
+	}
+	return looks / awake.Seconds(), blind
 }
 
 func ms(d time.Duration) string { return d.Round(time.Millisecond).String() }

@@ -89,3 +89,26 @@ func TestWatcherAndWriterTogetherProveTwoPrimaries(t *testing.T) {
 		t.Errorf("acquitted:\n%s", v)
 	}
 }
+
+func TestWindowOfAThawedPrimaryIsMeasured(t *testing.T) {
+	e := story()
+	thawed(&e, 40*time.Millisecond)
+	v := Judge(e)
+	if !v.OK() || len(v.Windows) == 0 {
+		t.Fatalf("no window of 41 ms was found:\n%s", v)
+	}
+	if w := v.Windows[0]; w.Node != "a" || w.At != 4*time.Second || w.Length != 41*time.Millisecond {
+		t.Errorf("measured: %s", w)
+	}
+	// What the watcher can't see of a member that stands still is not held against it.
+	if v.Rate < 100 {
+		t.Errorf("looked at %.0f times a second", v.Rate)
+	}
+	// Asked while it was frozen and answered after it, long after: it may have been at once.
+	e = story()
+	thawed(&e, 0)
+	e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 3*time.Second, 4200*time.Millisecond
+	if v := Judge(e); !v.OK() || len(v.Windows) == 0 || v.Windows[0].Length != 200*time.Millisecond {
+		t.Errorf("an answer whose moment is unknown: %v %s", v.Windows, v)
+	}
+}

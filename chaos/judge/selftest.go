@@ -76,12 +76,29 @@ func PlantedEvidence() []Planted {
 			e.Writes.Acks = slices.DeleteFunc(e.Writes.Acks, func(a history.Ack) bool { return a.Acked > 2*time.Second })
 		}, LongOutage),
 		plant("a member that never came back", func(e *Evidence) { e.Trouble = "a doesn't stream" }, NotWhole),
+		plant("a frozen primary that writes on when it is thawed, for 40 ms", func(e *Evidence) { thawed(e, 40*time.Millisecond) }),
+		plant("a frozen primary that writes on when it is thawed, for 60 ms", func(e *Evidence) { thawed(e, 60*time.Millisecond) }, TwoPrimaries),
+		plant("a primary that was said to be frozen only before", func(e *Evidence) {
+			e.Freezes = []history.Freeze{{Node: "a", From: 1200 * time.Millisecond, To: 1300 * time.Millisecond}}
+			e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 3001*time.Millisecond, 3002*time.Millisecond
+		}, TwoPrimaries),
 		plant("a watcher that slept", func(e *Evidence) {
 			for i := range e.WatcherSpans {
 				e.WatcherSpans[i].Sightings /= 4
 			}
 		}, Blind),
 	}
+}
+
+// thawed lets a stand still when it dies, and go on for some time when it is thawed at 4 s, over
+// the connections it had before: what a watcher sees of a suspended machine.
+func thawed(e *Evidence, goesOn time.Duration) {
+	const dies, thaws = 2 * time.Second, 4 * time.Second
+	e.Freezes = []history.Freeze{{Node: "a", From: dies, To: thaws}}
+	old := &e.WatcherSpans[0]
+	old.LastSent, old.LastAnswered = thaws+goesOn, thaws+goesOn+time.Millisecond
+	old.Sightings += int(goesOn / (5 * time.Millisecond))
+	e.WatcherSpans[1].FirstSent, e.WatcherSpans[1].FirstAnswered = thaws+goesOn+2*time.Millisecond, thaws+goesOn+3*time.Millisecond
 }
 
 // story is a fail-over from a to b: a dies at 2 s, b is primary from 3 s on; an insert every

@@ -35,9 +35,9 @@ func benchCommand() *cobra.Command {
 		Long: "Measure each line of the speed goals on clusters of their own and print p50 and max beside the goal.\n" +
 			"The exit code tells whether promises were kept, not whether goals were met: figures depend on the machine.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			outputs := map[string]string{}
+			var outputs map[string]func([]byte) error
 			if f.report != "" {
-				outputs[reportFile] = f.report
+				outputs = map[string]func([]byte) error{reportFile: func(text []byte) error { return os.WriteFile(f.report, text, 0o644) }}
 			}
 			return inBase(f.place, outputs, func(b *sandbox.Base) error { return f.bench(cmd.Context(), b) })
 		},

@@ -28,6 +28,9 @@ func main() {
 	os.Exit(code)
 }
 
+// interrupted is the exit code after a signal, as shells have it for Ctrl-C.
+const interrupted = 130
+
 // exitError carries the exit code of a run that has already said what there is to say.
 type exitError int
 
@@ -45,6 +48,9 @@ func run(ctx context.Context) int {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
+		if ctx.Err() != nil {
+			return interrupted
+		}
 		return 1
 	}
 	return 0
@@ -52,7 +58,7 @@ func run(ctx context.Context) int {
 
 // inBase runs body in the program's second run, which has the Base, and in the first run waits
 // for that and sweeps.
-func inBase(p place, outputs map[string]string, body func(*sandbox.Base) error) error {
+func inBase(p place, outputs map[string]func([]byte) error, body func(*sandbox.Base) error) error {
 	if p.programs == "" {
 		self, err := os.Executable()
 		if err != nil {

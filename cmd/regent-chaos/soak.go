@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,39 +15,68 @@ import (
 	"github.com/pgregent/regent/internal/sandbox"
 )
 
+type soakFlags struct {
+	timings
+	place
+	strikes int
+	minutes float64
+	seed    uint64
+	only    []string
+	pause   bool
+	report  string
+}
+
 func soakCommand() *cobra.Command {
-	var (
-		t       timings
-		kills   int
-		minutes float64
-		seed    uint64
-		where   place
-	)
+	var f soakFlags
 	cmd := &cobra.Command{
-		Use: "soak", Short: "Random kills in a loop, under a writer and a judge", Args: cobra.NoArgs,
-		Long: "Kill agents, keepers, postmasters, whole nodes and the raft leader of a three-node cluster at random, under a\n" +
-			"writer and a watcher of every member's role. After each strike the cluster must be whole again within a minute,\n" +
-			"with never two primaries, and with no acknowledged row lost except where a primary's whole node was killed.\n" +
-			"The first violation ends the soak and keeps the cluster's folder. At the end every journal is replayed.",
+		Use: "soak", Short: "Random faults in a loop, under a writer and a judge", Args: cobra.NoArgs,
+		Long: "Kill and freeze agents, keepers, postmasters and whole nodes of a three-node cluster at random, stop, restart,\n" +
+			"switch over and reconfigure it, under a writer and a watcher of every member's role. After each strike the\n" +
+			"cluster must be whole again within 30 seconds (at a ttl of 2 s), with never two primaries (except for 50 ms\n" +
+			"after the thaw of a whole node), and with no acknowledged row lost except where a primary was cut off at once.\n" +
+			"What agents and keepers use is measured against a budget. The first violation ends the soak and keeps the\n" +
+			"cluster's folder. At the end every journal is replayed. An interrupt ends it with a report too.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return inBase(where, nil, func(b *sandbox.Base) error {
-				o := chaos.SoakOptions{
-					Kills: kills, For: time.Duration(minutes * float64(time.Minute)), Seed: seed,
-					Cluster: options(b, "soak", t, where), Out: os.Stdout,
+			var outputs map[string]func([]byte) error
+			if f.report != "" {
+				if err := placeForFigures(f.report); err != nil && !sandbox.Entered() {
+					return err
 				}
-				if o.For > 0 && !cmd.Flags().Changed("kills") {
-					o.Kills = 0
-				}
-				if o.Seed == 0 {
-					o.Seed = rand.Uint64()
-				}
-				return chaos.Soak(cmd.Context(), o)
-			})
+				outputs = map[string]func([]byte) error{soakFile: func(figures []byte) error { return putFigures(f.report, figures) }}
+			}
+			return inBase(f.place, outputs, func(b *sandbox.Base) error { return f.soak(cmd.Context(), b) })
 		},
 	}
-	flags(cmd, &t, &where)
-	cmd.Flags().IntVar(&kills, "kills", 50, "how many strikes")
-	cmd.Flags().Float64Var(&minutes, "minutes", 0, "strike for so long instead")
-	cmd.Flags().Uint64Var(&seed, "seed", 0, "which strikes (default: random, and printed)")
+	flags(cmd, &f.timings, &f.place)
+	cmd.Flags().IntVar(&f.strikes, "strikes", 0, "end after so many strikes")
+	cmd.Flags().Float64Var(&f.minutes, "minutes", 0, "end after so long (default, without --strikes: 10)")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "which strikes (default: random, and printed)")
+	cmd.Flags().StringSliceVar(&f.only, "only", nil, "strike only in these ways, by parts of their names")
+	cmd.Flags().BoolVar(&f.pause, "pause", false, "strike in maintenance mode too")
+	cmd.Flags().StringVar(&f.report, "report", "", "put the figures into this Markdown file, between its marks")
 	return cmd
+}
+
+// soakFile is the figures' name in the base.
+const soakFile = "soak.md"
+
+func (f *soakFlags) soak(ctx context.Context, b *sandbox.Base) error {
+	o := chaos.SoakOptions{
+		Strikes: f.strikes, For: time.Duration(f.minutes * float64(time.Minute)), Seed: f.seed, Only: f.only, Pause: f.pause,
+		Cluster: options(b, "soak", f.timings, f.place), Out: os.Stdout,
+	}
+	if o.Strikes == 0 && o.For == 0 {
+		o.For = 10 * time.Minute
+	}
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	machine := chaos.ThisMachine(programVersion(ctx, filepath.Join(b.PGBin, "postgres")), version)
+	result, err := chaos.Soak(ctx, o)
+	if f.report == "" || errors.Is(err, chaos.ErrInterrupted) {
+		return err
+	}
+	var figures bytes.Buffer
+	result.Markdown(&figures, machine)
+	return errors.Join(err, os.WriteFile(filepath.Join(b.Dir, soakFile), figures.Bytes(), 0o644))
 }

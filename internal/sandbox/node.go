@@ -51,6 +51,9 @@ func (n *Node) RunDir() string { return filepath.Join(n.dir, "run") }
 // JournalDir holds the agent's journal.
 func (n *Node) JournalDir() string { return filepath.Join(n.dir, "journal") }
 
+// RaftDir holds what the agent's store keeps.
+func (n *Node) RaftDir() string { return filepath.Join(n.dir, "raft") }
+
 // DSN leads to this member's PostgreSQL alone, whatever it is.
 func (n *Node) DSN() string { return n.c.dsn(fmt.Sprintf("127.0.0.1:%d", n.port)) }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/pgregent/regent/dcs/embedded"
 )
 
-// RaftLeader returns the node whose agent leads raft, as most of the nodes that answer see it.
-func (c *Cluster) RaftLeader(ctx context.Context) (*Node, error) {
+// RaftStatus is what each node that answers says of raft.
+func (c *Cluster) RaftStatus(ctx context.Context) ([]embedded.Status, error) {
 	var addrs []string
 	for _, n := range c.nodes {
 		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", n.raftPort))
@@ -19,11 +19,23 @@ func (c *Cluster) RaftLeader(ctx context.Context) (*Node, error) {
 		Addrs: addrs, Cluster: dcs.BasePath("/service", c.opt.Scope), Secret: c.secret,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ask for the raft leader: %w", err)
+		return nil, fmt.Errorf("ask for raft's status: %w", err)
 	}
 	statuses, err := client.Status(ctx)
 	if closed := client.Close(); closed != nil {
-		return nil, fmt.Errorf("ask for the raft leader: %w", errors.Join(err, closed))
+		return nil, fmt.Errorf("ask for raft's status: %w", errors.Join(err, closed))
+	}
+	if len(statuses) == 0 {
+		return nil, fmt.Errorf("ask for raft's status: %w", err)
+	}
+	return statuses, nil
+}
+
+// RaftLeader returns the node whose agent leads raft, as most of the nodes that answer see it.
+func (c *Cluster) RaftLeader(ctx context.Context) (*Node, error) {
+	statuses, err := c.RaftStatus(ctx)
+	if err != nil {
+		return nil, err
 	}
 	votes := map[string]int{}
 	for _, s := range statuses {
@@ -32,7 +44,7 @@ func (c *Cluster) RaftLeader(ctx context.Context) (*Node, error) {
 			return n, nil
 		}
 	}
-	return nil, fmt.Errorf("ask for the raft leader: %w among %d answers (%v; %v)", errNoRaftLeader, len(statuses), votes, err)
+	return nil, fmt.Errorf("ask for the raft leader: %w among %d answers (%v)", errNoRaftLeader, len(statuses), votes)
 }
 
 var errNoRaftLeader = errors.New("no majority names one")

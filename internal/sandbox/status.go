@@ -21,6 +21,7 @@ type Status struct {
 	State    string `json:"state"`
 	Role     string `json:"role"`
 	Timeline int    `json:"timeline"`
+	Pause    bool   `json:"pause"`
 }
 
 // Status asks the node's agent.

@@ -27,9 +27,10 @@ type BaseOptions struct {
 	Programs string
 	// Keep leaves the folder in place at the end.
 	Keep bool
-	// Outputs are files that the program leaves in its base (a name there, a path here).
-	// They are brought here at the end, since the user it runs as may not write here.
-	Outputs map[string]string
+	// Outputs are files that the program leaves in its base, by their names there. Each is
+	// handed over at the end, by the first run, since the user that the second one runs as may not
+	// write here. One that the program didn't write is left out.
+	Outputs map[string]func(content []byte) error
 	// In, Out and Err are the program's own, and become its second run's. Err also receives
 	// sentences about the sandbox itself.
 	In, Out, Err *os.File
@@ -104,6 +105,10 @@ func Enter(o BaseOptions) (*Base, int, error) {
 	}
 	return nil, code, nil
 }
+
+// Entered reports that this is the second run. It works elsewhere and as somebody else: paths and
+// files of the caller's are the first run's business.
+func Entered() bool { return os.Getenv(baseEnv) != "" }
 
 type supervisor struct {
 	opt  BaseOptions
@@ -251,16 +256,16 @@ func reapUntil(pid int) (int, error) {
 
 func (s *supervisor) bringOutputs() error {
 	var errs []error
-	for from, to := range s.opt.Outputs {
+	for from, put := range s.opt.Outputs {
 		content, err := os.ReadFile(filepath.Join(s.dir, from))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err == nil {
-			err = os.WriteFile(to, content, 0o644)
+			err = put(content)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("bring %s out of the sandbox: %w", to, err))
+			errs = append(errs, fmt.Errorf("bring %s out of the sandbox: %w", from, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -149,3 +149,27 @@ func TestRateCountsSharesAndFindsBlindTimes(t *testing.T) {
 		t.Errorf("a member that was never looked at: rate %.1f, blind %s", rate, blind)
 	}
 }
+
+func TestCutTakesAFreezeOutOfAPrimarysTime(t *testing.T) {
+	f := Freeze{Node: "a", From: 100 * ms, To: 200 * ms}
+	for _, c := range []struct {
+		name string
+		s    Span
+		want []Span
+	}{
+		{"before it", span("a", 0, 10*ms, 80*ms, 90*ms), []Span{span("a", 0, 10*ms, 80*ms, 90*ms)}},
+		{"after it", span("a", 210*ms, 220*ms, 300*ms, 310*ms), []Span{span("a", 210*ms, 220*ms, 300*ms, 310*ms)}},
+		{"another member", span("b", 0, 10*ms, 300*ms, 310*ms), []Span{span("b", 0, 10*ms, 300*ms, 310*ms)}},
+		{"across it", span("a", 0, 10*ms, 300*ms, 310*ms),
+			[]Span{span("a", 0, 10*ms, 100*ms, 100*ms), span("a", 200*ms, 200*ms, 300*ms, 310*ms)}},
+		{"asked in it, answered after it", span("a", 0, 10*ms, 150*ms, 205*ms),
+			[]Span{span("a", 0, 10*ms, 100*ms, 100*ms), span("a", 200*ms, 205*ms, 200*ms, 205*ms)}},
+		{"asked before it, answered after it", span("a", 0, 10*ms, 99*ms, 205*ms), []Span{span("a", 0, 10*ms, 99*ms, 100*ms)}},
+		{"begun in it", span("a", 150*ms, 205*ms, 300*ms, 310*ms), []Span{span("a", 200*ms, 205*ms, 300*ms, 310*ms)}},
+		{"one look, begun in it", span("a", 150*ms, 205*ms, 150*ms, 205*ms), []Span{span("a", 200*ms, 205*ms, 200*ms, 205*ms)}},
+	} {
+		if got := f.Cut([]Span{c.s}); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
