@@ -33,6 +33,7 @@ const (
 	KindKeeperLost          Kind = "KeeperLost"
 	KindKeeperFound         Kind = "KeeperFound"
 	KindUnexpectedPrimary   Kind = "UnexpectedPrimary"
+	KindCleanShutdown       Kind = "CleanShutdown"
 	KindWalReceiverEnded    Kind = "WalReceiverEnded"
 	KindSyncLost            Kind = "SyncLost"
 	KindPeerObserved        Kind = "PeerObserved"
@@ -70,6 +71,7 @@ func Kinds() []Kind {
 		KindKeeperLost,
 		KindKeeperFound,
 		KindUnexpectedPrimary,
+		KindCleanShutdown,
 		KindWalReceiverEnded,
 		KindSyncLost,
 		KindPeerObserved,
@@ -150,6 +152,9 @@ func (KeeperFound) Kind() Kind { return KindKeeperFound }
 func (UnexpectedPrimary) Kind() Kind { return KindUnexpectedPrimary }
 
 // Kind implements Event.
+func (CleanShutdown) Kind() Kind { return KindCleanShutdown }
+
+// Kind implements Event.
 func (WalReceiverEnded) Kind() Kind { return KindWalReceiverEnded }
 
 // Kind implements Event.
@@ -201,6 +206,7 @@ func (FenceBegun) sealed()          {}
 func (KeeperLost) sealed()          {}
 func (KeeperFound) sealed()         {}
 func (UnexpectedPrimary) sealed()   {}
+func (CleanShutdown) sealed()       {}
 func (WalReceiverEnded) sealed()    {}
 func (SyncLost) sealed()            {}
 func (PeerObserved) sealed()        {}
@@ -269,6 +275,8 @@ func Unmarshal(k Kind, b []byte) (Event, error) {
 		return decode[KeeperFound](b)
 	case KindUnexpectedPrimary:
 		return decode[UnexpectedPrimary](b)
+	case KindCleanShutdown:
+		return decode[CleanShutdown](b)
 	case KindWalReceiverEnded:
 		return decode[WalReceiverEnded](b)
 	case KindSyncLost:

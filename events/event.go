@@ -182,6 +182,14 @@ type UnexpectedPrimary struct {
 	Timeline Timeline `json:"timeline,omitempty"`
 }
 
+// CleanShutdown: the primary that is being stopped has written its last checkpoint.
+// No client session is left and none can begin, though archiving, and sending to
+// standbys, may go on: the leadership may move on (S15). The end of the stop follows.
+type CleanShutdown struct {
+	ID  ActionID `json:"id"` // of the stop
+	End LSN      `json:"end"`
+}
+
 // WalReceiverEnded: the standby stopped streaming.
 type WalReceiverEnded struct {
 	Upstream string `json:"upstream,omitempty"`

@@ -37,7 +37,7 @@ func absorb(e *effects) {
 	case events.LeaseAcquired, events.LeaseRenewed, events.RenewalFailed, events.LeaseLost:
 		absorbLease(e)
 	case events.PostgresObserved, events.PostgresUp, events.PostgresDown, events.UnexpectedPrimary,
-		events.WalReceiverEnded, events.SyncLost:
+		events.CleanShutdown, events.WalReceiverEnded, events.SyncLost:
 		absorbPostgres(e)
 	case events.KeeperLost, events.KeeperFound, events.FenceBegun:
 		absorbKeeper(e)

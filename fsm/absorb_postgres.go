@@ -16,6 +16,8 @@ func absorbPostgres(e *effects) {
 		e.order(ObservePostgres{})
 	case events.PostgresDown:
 		absorbDown(e, ev)
+	case events.CleanShutdown:
+		e.cleanShutdown(ev)
 	case events.UnexpectedPrimary, events.WalReceiverEnded, events.SyncLost:
 		// Edges that say "look now": the whole observation that follows decides.
 		e.order(ObservePostgres{})

@@ -27,8 +27,8 @@ func Violations(before, after State, d Decision) []string {
 				bad("%s is ordered on another cluster's data", o.Action.Kind())
 			}
 		case HandOver, ReleaseLeader:
-			if h, ok := o.Action.(HandOver); ok && h.To == after.Self {
-				continue // to a lease of our own
+			if h, ok := o.Action.(HandOver); ok && (h.To == after.Self || after.Demote.Shut && after.doing(Stop{})) {
+				continue // to a lease of our own; or nothing but the server's last processes is left (S15)
 			}
 			if after.pg().Running && after.pg().Data.Content != "empty" {
 				bad("%s is ordered while PostgreSQL runs", o.Action.Kind())

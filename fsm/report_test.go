@@ -54,7 +54,7 @@ func samples(s *State) []events.Event {
 		events.PostgresUp{PID: 4242}, events.PostgresDown{PID: s.Postgres.State.PID, Signal: 9},
 		events.PrimaryStartTimeout{}, events.FenceBegun{Why: "deadline"}, events.KeeperLost{Why: "killed"},
 		events.KeeperFound{}, events.KeeperFound{PID: 4242, Armed: true, Deadline: s.Now + 1},
-		events.UnexpectedPrimary{Timeline: 9}, events.WalReceiverEnded{}, events.SyncLost{Standby: "pg02", Mode: "sync"},
+		events.UnexpectedPrimary{Timeline: 9}, events.CleanShutdown{End: 1}, events.WalReceiverEnded{}, events.SyncLost{Standby: "pg02", Mode: "sync"},
 		events.PeerObserved{ID: s.Race.Probe, Peer: events.Peer{Name: "pg03", Reachable: true, Position: 1}},
 		events.SwitchoverRequested{ID: "x1", From: "pg01"}, events.FailoverRequested{ID: "x2", To: "pg02"},
 		events.RestartRequested{ID: "x3"}, events.ReinitRequested{ID: "x4"},

@@ -278,6 +278,8 @@ func (e *env) simple(d *datadriven.TestData, a args) {
 		e.step(events.KeeperLost{Why: "killed"})
 	case "rogue":
 		e.step(events.UnexpectedPrimary{Timeline: events.Timeline(a.num("tl"))})
+	case "clean-shutdown":
+		e.step(events.CleanShutdown{ID: e.last["stop"], End: events.LSN(a.num("end"))})
 	case "walreceiver-ended":
 		e.step(events.WalReceiverEnded{})
 	case "sync-lost":

@@ -198,18 +198,20 @@ type RaceWork struct {
 
 // DemoteWork is how far giving up the leadership is.
 type DemoteWork struct {
-	Stage   string            `json:"stage,omitempty"` // stop, ask, move, verify, release, done
-	StageAt events.Instant    `json:"stage_at,omitempty"`
-	Why     string            `json:"why,omitempty"`
-	Mode    string            `json:"mode,omitempty"`
-	HandOff bool              `json:"hand_off,omitempty"` // try to give the lease to a candidate
+	Stage   string         `json:"stage,omitempty"` // stop, ask, move, verify, release, done
+	StageAt events.Instant `json:"stage_at,omitempty"`
+	Why     string         `json:"why,omitempty"`
+	Mode    string         `json:"mode,omitempty"`
+	HandOff bool           `json:"hand_off,omitempty"` // try to give the lease to a candidate
 	// Offer: the same after a stop that had a reason of its own, if the lease outlives it.
 	Offer bool `json:"offer,omitempty"`
-	To      events.NodeName   `json:"to,omitempty"`       // the candidate asked for, or chosen
-	Asked   events.NodeName   `json:"asked,omitempty"`    // by an operator
-	End     events.LSN        `json:"end,omitempty"`
-	Until   events.Instant    `json:"until,omitempty"`  // of waiting for the candidate
-	Failed  []events.NodeName `json:"failed,omitempty"` // candidates that did not answer
+	// Shut: the server has written its last checkpoint; its last processes may live.
+	Shut   bool              `json:"shut,omitempty"`
+	To     events.NodeName   `json:"to,omitempty"`    // the candidate asked for, or chosen
+	Asked  events.NodeName   `json:"asked,omitempty"` // by an operator
+	End    events.LSN        `json:"end,omitempty"`
+	Until  events.Instant    `json:"until,omitempty"`  // of waiting for the candidate
+	Failed []events.NodeName `json:"failed,omitempty"` // candidates that did not answer
 	// Standbys as connected before the stop: whom to ask.
 	Standbys []events.StandbyState `json:"standbys,omitempty"`
 	Kills    int                   `json:"kills,omitempty"`    // stops that failed

@@ -64,6 +64,15 @@ func (e *effects) afterStop(end events.LSN) {
 	}
 }
 
+// cleanShutdown: nothing is written any more, so the search for a successor begins,
+// although the last processes (an archiver, say) may take their time.
+func (e *effects) cleanShutdown(ev events.CleanShutdown) {
+	if e.Demote.Stage == "stop" && e.doing(Stop{}) && e.Op.ID == ev.ID && (e.Phase == Demoting || e.Phase == Stopping) {
+		e.Demote.Shut = true
+		e.afterStop(ev.End)
+	}
+}
+
 // outcomeDemotion moves the demotion on when a step of it has ended.
 func (e *effects) outcomeDemotion(ev events.ActionFinished) {
 	if e.Phase != Demoting && e.Phase != Stopping {
@@ -73,9 +82,11 @@ func (e *effects) outcomeDemotion(ev events.ActionFinished) {
 	done := ev.Class == events.Done
 	switch ev.Action {
 	case Stop{}.Kind():
-		if done {
+		switch {
+		case e.Demote.Stage != "stop": // the key is on its way already
+		case done:
 			e.afterStop(ev.Result.EndLSN)
-		} else {
+		default:
 			e.Demote.Kills++
 			e.Demote.RetryAt = e.Now.Add(min(50*time.Millisecond<<min(e.Demote.Kills, 5), time.Second))
 		}
@@ -236,12 +247,16 @@ func giveUpRules() []rule {
 				case e.Store.Read <= e.Demote.StageAt:
 					e.refresh()
 				case e.leader().Name == e.Self:
-					e.Demote.Stage, e.Demote.StageAt = "release", e.Now
-					e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: e.Demote.End})
+					e.release()
 				default:
 					e.Demote.Stage = "done"
 					e.lose(events.LossTaken)
 				}
+			},
+		},
+		{
+			id: "last-processes", when: func(s *State) (bool, string) {
+				return s.doing(Stop{}), "the last processes of PostgreSQL are ending"
 			},
 		},
 		{
@@ -268,12 +283,20 @@ func (e *effects) askCandidate() {
 		}
 	}
 	if d.To == "" || e.Now >= d.Until {
-		d.Stage, d.StageAt = "release", e.Now
-		e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: d.End})
+		e.release()
 		return
 	}
 	m, _ := e.view().Member(d.To)
 	e.order(AskPosition{Name: d.To, APIURL: m.APIURL, At: d.End, Timeout: min(d.Until.Sub(e.Now), e.Settings.StopWait/2)})
+}
+
+// release gives the key to nobody in particular, which waits for the whole server's
+// end (S1): a rule orders it then.
+func (e *effects) release() {
+	e.Demote.Stage, e.Demote.StageAt = "release", e.Now
+	if !e.doing(Stop{}) {
+		e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: e.Demote.End})
+	}
 }
 
 func contains(list []events.NodeName, n events.NodeName) bool {

@@ -42,6 +42,19 @@ func (p *server) String() string {
 		p.streaming, p.upstream, time.Duration(p.armed.Deadline))
 }
 
+// close is the clean part of a stop: the last record is written, and connected standbys
+// get everything.
+func (p *server) close() events.LSN {
+	p.lsn++
+	for _, other := range p.node.w.nodes {
+		if q := other.pg; q.streaming && q.upstream != nil && q.upstream.Name == p.node.name {
+			q.branch, q.lsn = p.branch, p.lsn
+		}
+	}
+	p.ready = false
+	return p.lsn
+}
+
 func (p *server) writable() bool {
 	return p.running && p.ready && !p.recovery && !p.node.frozen
 }
@@ -80,6 +93,11 @@ func (p *server) flow() {
 	}
 	for _, n := range w.nodes {
 		up := n.pg
+		if n.name == p.upstream.Name && !w.apart(n, p.node) && up.running && up.ready && !n.frozen && p.branch != up.branch &&
+			p.branch.number == up.branch.number {
+			w.fail("%s streams timeline %d from %s, whose timeline of that number is another one: its WAL is overwritten",
+				p.node.name, p.branch.number, n.name)
+		}
 		if n.name == p.upstream.Name && !w.apart(n, p.node) && up.running && up.ready && !n.frozen && p.contained(up) {
 			p.streaming = true
 			if w.pick(3) > 0 {

@@ -53,7 +53,7 @@ func (a *Agent) perform(ctx context.Context, o fsm.Ordered, r *events.Result) er
 		g := a.freshest(act.Fence)
 		return pg.Start(ctx, pgmgr.StartOptions{Grant: &g, Timeout: forever})
 	case fsm.Stop:
-		return a.stop(ctx, act, r)
+		return a.stop(ctx, o.ID, act, r)
 	case fsm.Promote:
 		if err := stillGranted(act.Fence); err != nil {
 			return err
@@ -93,8 +93,9 @@ func stillGranted(f fsm.Fence) error {
 	return nil
 }
 
-// stop stops the server; after a clean stop it finds out where the WAL ends.
-func (a *Agent) stop(ctx context.Context, act fsm.Stop, r *events.Result) error {
+// stop stops the server; after a clean stop of a primary it finds out where the WAL
+// ends, and says so as soon as that is written, before the last processes are gone.
+func (a *Agent) stop(ctx context.Context, id events.ActionID, act fsm.Stop, r *events.Result) error {
 	opt := pgmgr.StopOptions{
 		Mode: keeper.StopMode(act.Mode), Checkpoint: act.Checkpoint, CheckpointTimeout: a.Snapshot().Settings.StopWait,
 	}
@@ -102,10 +103,17 @@ func (a *Agent) stop(ctx context.Context, act fsm.Stop, r *events.Result) error 
 		opt.ImmediateAfter, opt.KillAfter = act.Patience, act.Patience
 	}
 	before := a.Snapshot().Postgres.State
+	primary := act.Mode == string(keeper.StopFast) && before.Ready && !before.InRecovery
+	if primary {
+		opt.OnShutDown = func(end, _ events.LSN) {
+			r.EndLSN = end
+			a.mail.put(events.CleanShutdown{ID: id, End: end})
+		}
+	}
 	if err := a.opt.Postgres.Stop(ctx, opt); err != nil {
 		return err
 	}
-	if act.Mode == string(keeper.StopFast) && before.Ready && !before.InRecovery {
+	if primary && r.EndLSN == 0 {
 		end, _, err := a.opt.Postgres.ShutdownLSN(ctx)
 		if err != nil {
 			a.log.Info("the server did not shut down cleanly, so its WAL has no known end", "err", err)
