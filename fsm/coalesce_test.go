@@ -53,6 +53,9 @@ func (f *folding) stepped(n *node, before, after State, entry events.Entry, d De
 		f.t.Fatal(err)
 	}
 	got, err := read.Unfold(base)
+	if err == nil {
+		err = read.Verify(got)
+	}
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -134,13 +137,13 @@ func TestAStretchFitsOnlyWhereItBegan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := f.Unfold(base); err != nil || !reflect.DeepEqual(got, end) {
+	if got, err := f.Unfold(base); err != nil || !reflect.DeepEqual(got, end) || f.Verify(got) != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 	other := base
 	other.Phase = Following
-	if _, err := f.Unfold(other); err == nil {
-		t.Error("it was put upon a state that it never began from")
+	if got, err := f.Unfold(other); err != nil || f.Verify(got) == nil {
+		t.Errorf("put upon a state that it never began from, it leads to %+v, %v", got, err)
 	}
 	for _, path := range []string{"nothing", "seq.x", "flight.1.kind", "flight.x", "store.view.members.0.name", ""} {
 		bad := f

@@ -118,7 +118,7 @@ func fold(
 	for _, rec := range records {
 		seq = rec.Seq
 		if rec.Kind == KindQuiet {
-			if state, err = Unfold(state, rec); err != nil {
+			if state, _, err = unfold(state, rec); err != nil {
 				return fsm.State{}, err
 			}
 			continue
@@ -135,17 +135,15 @@ func fold(
 	return state, nil
 }
 
-// Unfold returns the state after the quiet stretch that rec stands for.
-func Unfold(before fsm.State, rec journal.Record) (fsm.State, error) {
-	var stretch fsm.Stretch
+// unfold returns the state after the quiet stretch that rec stands for.
+func unfold(before fsm.State, rec journal.Record) (after fsm.State, stretch fsm.Stretch, err error) {
 	if err := json.Unmarshal(rec.Payload, &stretch); err != nil {
-		return fsm.State{}, fmt.Errorf("record %d: decode the quiet stretch: %w", rec.Seq, err)
+		return fsm.State{}, stretch, fmt.Errorf("record %d: decode the quiet stretch: %w", rec.Seq, err)
 	}
-	after, err := stretch.Unfold(before)
-	if err != nil {
-		return fsm.State{}, fmt.Errorf("record %d: %w", rec.Seq, err)
+	if after, err = stretch.Unfold(before); err != nil {
+		return fsm.State{}, stretch, fmt.Errorf("record %d: %w", rec.Seq, err)
 	}
-	return after, nil
+	return after, stretch, nil
 }
 
 // Report is the result of a Check.
@@ -265,7 +263,10 @@ func (c *checker) quiet(r journal.Record) error {
 		c.report.Uncounted++
 		return nil
 	}
-	after, err := Unfold(c.state, r)
+	after, stretch, err := unfold(c.state, r)
+	if err == nil && c.compare {
+		err = stretch.Verify(after)
+	}
 	switch {
 	case err != nil && c.compare:
 		return fmt.Errorf("%w: %w", ErrDiffers, err)

@@ -132,8 +132,6 @@ func postgresSentence(e events.Event) string {
 		return fmt.Sprintf("PostgreSQL accepts connections (pid %d)", e.PID)
 	case events.PostgresDown:
 		return downSentence(e)
-	case events.CleanShutdown:
-		return fmt.Sprintf("PostgreSQL has written its last checkpoint, which ends at %s", e.End)
 	case events.PrimaryStartTimeout:
 		return "primary_start_timeout is over"
 	case events.FenceBegun:
@@ -154,6 +152,8 @@ func postgresSentence(e events.Event) string {
 		return s
 	case events.UnexpectedPrimary:
 		return fmt.Sprintf("PostgreSQL left recovery unasked, timeline %d", e.Timeline)
+	case events.CleanShutdown:
+		return fmt.Sprintf("PostgreSQL has written its last checkpoint, which ends at %s", e.End)
 	case events.WalReceiverEnded:
 		return "streaming ended from " + orNowhere(e.Upstream)
 	case events.SyncLost:

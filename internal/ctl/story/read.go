@@ -221,7 +221,7 @@ func (r *reader) quiet(rec journal.Record) {
 	c.Journaled = &fsm.Derived{From: q.Phase, To: q.Phase, Rule: q.Rule, Text: q.Text, Status: q.Status}
 	if r.known {
 		after, err := q.Unfold(r.state)
-		r.known = err == nil
+		r.known = err == nil && after.Last.Reason.Rule == q.Rule
 		if r.known {
 			r.state = after
 			c.State, c.Decision, c.Known = after, after.Last, true

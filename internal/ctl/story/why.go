@@ -124,6 +124,8 @@ type search struct {
 	// first is where the decision was first come to, as far as is known; settled: surely.
 	first   Chapter
 	settled bool
+	// fact is the last one that came from outside, and cause the one that led to first.
+	fact, cause Chapter
 	// confirmed are the quiet stretches of the same decision.
 	confirmed []Chapter
 	turns     []Chapter
@@ -141,9 +143,12 @@ func (s *search) take(c Chapter) {
 		s.hole, s.first, s.settled, s.confirmed = c.Note, Chapter{}, true, nil
 		return
 	}
+	if _, again := c.Event.(events.Reconsider); !again {
+		s.fact = c
+	}
 	if s.first.Seq == 0 || !sameRule(s.last, c) {
 		s.settled = s.settled || s.last.Seq != 0
-		s.first, s.confirmed = c, nil
+		s.first, s.cause, s.confirmed = c, s.fact, nil
 	}
 	if c.Quiet != nil {
 		s.confirmed = append(s.confirmed, c)
@@ -264,6 +269,9 @@ func (s *search) conclude() {
 	}
 	if s.first.Quiet == nil {
 		m := moment(s.first)
+		if _, again := s.first.Event.(events.Reconsider); again && s.cause.Seq != 0 {
+			m = moment(s.cause)
+		}
 		a.Fact = &m
 	}
 	if c.Quiet == nil && s.first.Seq != c.Seq {
