@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgregent/regent/dcs"
-	"github.com/pgregent/regent/dcs/embedded"
 	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/events/journal"
 	"github.com/pgregent/regent/fsm"
@@ -210,23 +208,9 @@ func (d *daemon) openJournal() error {
 }
 
 func (d *daemon) openStore(ctx context.Context) error {
-	r := d.local.Raft
-	partners := make([]string, len(r.PartnerAddrs))
-	for i, a := range r.PartnerAddrs {
-		partners[i] = a.String()
-	}
-	store, err := embedded.Open(ctx, embedded.Config{
-		Name: d.local.Name, Cluster: dcs.BasePath(d.local.Namespace, d.local.Scope),
-		SelfAddr: r.SelfAddr.String(), BindAddr: r.BindAddr.String(), PartnerAddrs: partners,
-		DataDir: r.DataDir, Secret: r.Password.Reveal(), Logger: d.log,
-		Timings: embedded.Timings{Heartbeat: r.HeartbeatTimeout, Election: r.ElectionTimeout, LeaderLease: r.LeaderLeaseTimeout},
-	})
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("open the embedded store: another program listens on %s (is another agent running?); stop it, "+
-			"or change raft.self_addr and raft.bind_addr: %w", r.BindAddr, err)
-	}
+	store, err := openRaft(ctx, d.local, d.log)
 	if err != nil {
-		return fmt.Errorf("open the embedded store: %w", err)
+		return err
 	}
 	d.store = store
 	return nil
@@ -396,6 +380,9 @@ func (d *daemon) reload(a *agent.Agent) {
 	if err == nil {
 		err = sameMember(d.local, local)
 	}
+	if err == nil {
+		err = secureRaft(d.store, local)
+	}
 	if err != nil {
 		d.log.Error("the configuration can't be reloaded; the one in force stays", "err", err)
 		return
@@ -423,7 +410,7 @@ func sameMember(now, next *config.Config) error {
 		{"postgresql.data_dir", now.Postgres.DataDir == next.Postgres.DataDir},
 		{"regent.run_dir", now.Regent.RunDir == next.Regent.RunDir},
 		{"regent.journal.dir", now.Regent.JournalDir == next.Regent.JournalDir},
-		{"raft", reflect.DeepEqual(now.Raft, next.Raft)},
+		{"raft", sameRaft(now.Raft, next.Raft)},
 	} {
 		if !c.same {
 			changed = append(changed, c.key)

@@ -17,7 +17,7 @@ import (
 
 // commands lists what regent can do beside the operator's commands of package ctl.
 func commands() []*cobra.Command {
-	return []*cobra.Command{agentCommand(), upgradeCommand(), demoCommand()}
+	return []*cobra.Command{agentCommand(), witnessCommand(), upgradeCommand(), demoCommand()}
 }
 
 // environment is the process as the commands see it.

@@ -2,12 +2,15 @@ package embedded
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/internal/tlsconf"
 )
 
@@ -219,5 +222,64 @@ func TestPlainTextAndTLSNameEachOther(t *testing.T) {
 		if !errors.Is(err, dcs.ErrBroken) {
 			t.Errorf("dialling %s with secret %q: %v", c.nodes[i].cfg.Name, secret, err)
 		}
+	}
+}
+
+// The secret is changed while the cluster works: reload by reload, nobody is refused.
+func TestTheSecretIsChangedWithoutARestart(t *testing.T) {
+	slow(t)
+	c := newCluster(t, 3)
+	for _, n := range c.nodes {
+		n.cfg.Secret = "old"
+	}
+	c.startAll()
+	c.put(c.nodes[0].store, "k", "1", "")
+	reload := func(i int, s Security) {
+		t.Helper()
+		secured, err := s.TLS(string(c.nodes[i].cfg.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.nodes[i].store.Secure(secured); err != nil {
+			t.Fatal(err)
+		}
+		// Old connections stay; break them all, so that new ones must be made.
+		c.net.isolate(c.nodes[i].cfg.SelfAddr)
+		c.net.heal(c.nodes[i].cfg.SelfAddr)
+		c.put(c.nodes[i].store, "k", "2", "")
+	}
+	for _, s := range []Security{{Secret: "old", Accept: "new"}, {Secret: "new", Accept: "old"}, {Secret: "new"}} {
+		for i := range c.nodes {
+			reload(i, s)
+		}
+	}
+	for _, n := range c.nodes {
+		if n.logs.has(tlsconf.ErrSecretDiffers.Error()) {
+			t.Errorf("%s refused a connection", n.cfg.Name)
+		}
+	}
+	if _, err := Dial(c.ctx(), ClientConfig{Addrs: c.nodes[0].cfg.members(), Secret: "old"}); !errors.Is(err, tlsconf.ErrSecretDiffers) {
+		t.Errorf("the old secret still opens the store: %v", err)
+	}
+	if err := c.nodes[0].store.Secure(nil); !errors.Is(err, dcs.ErrRefused) {
+		t.Errorf("TLS was taken off a running node: %v", err)
+	}
+}
+
+func TestAMessageThatRepeatsIsToldLessAndLess(t *testing.T) {
+	var said logs
+	now := events.Instant(1)
+	log := newThrottle(slog.New(slog.NewTextHandler(&said, nil)), func() events.Instant { return now })
+	for range 24 * 3600 * 4 { // four times a second, for a day
+		log.warn("refused", "10.0.0.1")
+		now = now.Add(250 * time.Millisecond)
+	}
+	if n := strings.Count(said.buf.String(), "refused"); n < 24 || n > 30 {
+		t.Errorf("told %d times in a day", n)
+	}
+	now = now.Add(2 * throttleQuiet)
+	before := said.buf.Len()
+	if log.warn("refused", "10.0.0.1"); said.buf.Len() == before {
+		t.Error("when it began again, nothing was told")
 	}
 }

@@ -28,6 +28,7 @@ type ClientConfig struct {
 	// Name goes into the certificate that is made from Secret.
 	Name events.NodeName
 
+	guard   *guard // a store's; nil: of TLS
 	network network
 	now     func() events.Instant
 }
@@ -64,10 +65,10 @@ func Dial(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.TLS = secured
 	if len(cfg.Addrs) == 0 {
 		return nil, fmt.Errorf("dial the embedded store: %w: no address", dcs.ErrBroken)
 	}
+	cfg.TLS = secured
 	c := newClient(cfg)
 	if _, err := ask(ctx, c, request{Verb: verbHello}); err != nil {
 		return nil, errors.Join(fmt.Errorf("dial the embedded store: %w", err), c.Close())
@@ -82,9 +83,12 @@ func newClient(cfg ClientConfig) *Client {
 	if cfg.now == nil {
 		cfg.now = mono.Now
 	}
+	if cfg.guard == nil {
+		cfg.guard = newGuard(cfg.TLS)
+	}
 	c := &Client{addrs: cfg.Addrs, now: cfg.now, news: newSignal()}
 	c.life, c.end = context.WithCancel(context.Background())
-	c.peers = newPeers(c.life, cfg.network, cfg.TLS, cfg.Cluster)
+	c.peers = newPeers(c.life, cfg.network, cfg.guard, cfg.Cluster)
 	return c
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgregent/regent/dcs"
@@ -34,7 +35,8 @@ type Config struct {
 	// DataDir is the raft folder. It holds what this node has promised to others: a
 	// lost folder makes it a new node, a copied one breaks the cluster.
 	DataDir string
-	// TLS, or else Secret, protects the port; with neither it is plain text.
+	// TLS, or else Secret, protects the port; with neither it is plain text. See
+	// Security for more than one secret, and Store.Secure for changing them.
 	TLS    *tls.Config
 	Secret string
 	// Timings; zero values mean the defaults.
@@ -136,15 +138,58 @@ func (c Config) partners() []string {
 	return slices.DeleteFunc(c.members(), func(addr string) bool { return addr == c.SelfAddr })
 }
 
-func tlsOf(cfg *tls.Config, secret, node string) (*tls.Config, error) {
-	if cfg != nil || secret == "" {
-		return cfg, nil
+// Security is what protects the port, in the order of precedence.
+type Security struct {
+	// Files of certificates, when Files.Cert is set.
+	Files tlsconf.Files
+	// Secret of the cluster, when it isn't empty. Accept is a second one that others
+	// may use, while the secret is being changed; see tlsconf.FromSecret.
+	Secret, Accept string
+}
+
+// TLS returns the configuration of the named node; nil for plain text.
+func (s Security) TLS(node string) (*tls.Config, error) {
+	var out *tls.Config
+	var err error
+	switch {
+	case s.Files.Cert != "":
+		out, err = tlsconf.FromFiles(s.Files)
+	case s.Secret != "" && s.Accept != "":
+		out, err = tlsconf.FromSecret(s.Secret, node, s.Accept)
+	case s.Secret != "":
+		out, err = tlsconf.FromSecret(s.Secret, node)
 	}
-	out, err := tlsconf.FromSecret(secret, node)
 	if err != nil {
 		return nil, fmt.Errorf("raft settings: %w: %w", dcs.ErrBroken, err)
 	}
 	return out, nil
+}
+
+// guard is the port's TLS, which can be replaced while connections are made; nil means
+// plain text. Connections that stand aren't touched.
+type guard struct{ atomic.Pointer[tls.Config] }
+
+func newGuard(cfg *tls.Config) *guard {
+	g := &guard{}
+	g.Store(cfg)
+	return g
+}
+
+// Secure makes the next connections use another configuration, on both ends; those that
+// stand stay. From plain text to TLS or back takes a restart of every node: ErrRefused.
+func (s *Store) Secure(cfg *tls.Config) error {
+	if (cfg == nil) != (s.guard.Load() == nil) {
+		return fmt.Errorf("raft port: %w: changing between plain text and TLS takes a restart", dcs.ErrRefused)
+	}
+	s.guard.Store(cfg)
+	return nil
+}
+
+func tlsOf(cfg *tls.Config, secret, node string) (*tls.Config, error) {
+	if cfg != nil {
+		return cfg, nil
+	}
+	return Security{Secret: secret}.TLS(node)
 }
 
 // network is what the store needs of one; tests put faults and fake time under it.

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -14,7 +13,7 @@ import (
 // raft or to the RPC server.
 type listener struct {
 	inner net.Listener
-	tls   *tls.Config
+	guard *guard
 	log   *throttle
 	// check and serve are set before run and fixed from then on.
 	check func(kind, target string) string
@@ -52,7 +51,7 @@ func (l *listener) handle(ctx context.Context, conn net.Conn) {
 	}
 	greetCtx, cancel := context.WithTimeout(ctx, greetingTime)
 	stop := context.AfterFunc(greetCtx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	greeted, kind, err := greetAsServer(greetCtx, conn, l.tls, l.check)
+	greeted, kind, err := greetAsServer(greetCtx, conn, l.guard.Load(), l.check)
 	cancelled := !stop()
 	cancel()
 	if err != nil || cancelled {

@@ -38,18 +38,30 @@ func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	}
 }
 
-// throttle logs the same message about the same thing at most every so often.
+// throttle logs the same message about the same thing less and less often while it goes
+// on, and at once again after it had stopped.
 type throttle struct {
 	logger *slog.Logger
 	now    func() events.Instant
-	mu     sync.Mutex // guards last
-	last   map[string]events.Instant
+	mu     sync.Mutex // guards told
+	told   map[string]telling
 }
 
-const throttleEvery = 10 * time.Second
+// telling is what became of one message.
+type telling struct {
+	logged events.Instant
+	asked  events.Instant // when it last came, logged or not
+	gap    time.Duration  // until it may be logged again
+}
+
+const (
+	throttleFirst = 10 * time.Second
+	throttleMax   = time.Hour
+	throttleQuiet = time.Minute // without it, and it is news again
+)
 
 func newThrottle(logger *slog.Logger, now func() events.Instant) *throttle {
-	return &throttle{logger: logger, now: now, last: map[string]events.Instant{}}
+	return &throttle{logger: logger, now: now, told: map[string]telling{}}
 }
 
 func (t *throttle) warn(msg, about string, args ...any) {
@@ -68,12 +80,18 @@ func (t *throttle) due(msg, about string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now, key := t.now(), msg+"\x00"+about
-	if last, ok := t.last[key]; ok && now.Sub(last) < throttleEvery {
-		return false
+	last, ok := t.told[key]
+	if !ok || now.Sub(last.asked) > throttleQuiet {
+		last.gap = 0
 	}
-	if len(t.last) > 1000 { // messages are few; this is against the unforeseen
-		clear(t.last)
+	last.asked = now
+	due := last.gap == 0 || now.Sub(last.logged) >= last.gap
+	if due {
+		last.logged, last.gap = now, min(max(throttleFirst, 6*last.gap), throttleMax)
 	}
-	t.last[key] = now
-	return true
+	if len(t.told) > 1000 { // messages are few; this is against the unforeseen
+		clear(t.told)
+	}
+	t.told[key] = last
+	return due
 }

@@ -59,16 +59,17 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.enter(false)
-	s.peers = newPeers(s.life, cfg.network, cfg.TLS, cfg.Cluster)
+	s.guard = newGuard(cfg.TLS)
+	s.peers = newPeers(s.life, cfg.network, s.guard, cfg.Cluster)
 	s.outside = newClient(ClientConfig{
-		Addrs: cfg.partners(), Cluster: cfg.Cluster, TLS: cfg.TLS, network: cfg.network, now: cfg.now,
+		Addrs: cfg.partners(), Cluster: cfg.Cluster, guard: s.guard, network: cfg.network, now: cfg.now,
 	})
 	layer := &streamLayer{
-		network: cfg.network, tls: cfg.TLS, addr: raft.ServerAddress(cfg.SelfAddr), log: quiet, ctx: s.life,
+		network: cfg.network, guard: s.guard, addr: raft.ServerAddress(cfg.SelfAddr), log: quiet, ctx: s.life,
 		ready: make(chan net.Conn), conns: map[net.Conn]struct{}{},
 	}
 	s.listener = &listener{
-		inner: inner, tls: cfg.TLS, log: quiet, raft: layer, conns: map[net.Conn]struct{}{},
+		inner: inner, guard: s.guard, log: quiet, raft: layer, conns: map[net.Conn]struct{}{},
 		check: s.checkGreeting, serve: s.serveRPC,
 	}
 	// Raft asks for the configuration only while it runs, so after it was made.

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +15,7 @@ import (
 // peers holds one connection per address for calls. It is safe for concurrent use.
 type peers struct {
 	network network
-	tls     *tls.Config
+	guard   *guard
 	cluster string
 	ctx     context.Context // ends with the owner; dials and calls end with it
 	wg      sync.WaitGroup
@@ -26,8 +25,8 @@ type peers struct {
 	closed bool
 }
 
-func newPeers(ctx context.Context, n network, cfg *tls.Config, cluster string) *peers {
-	return &peers{network: n, tls: cfg, cluster: cluster, ctx: ctx, lines: map[string]*line{}}
+func newPeers(ctx context.Context, n network, g *guard, cluster string) *peers {
+	return &peers{network: n, guard: g, cluster: cluster, ctx: ctx, lines: map[string]*line{}}
 }
 
 // line is one connection with its calls under way.
@@ -127,7 +126,7 @@ func (p *peers) line(ctx context.Context, addr string) (*line, error) {
 	dialCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
-	conn, err := dialPeer(dialCtx, p.network, p.tls, addr, greetingRPC, url.QueryEscape(p.cluster))
+	conn, err := dialPeer(dialCtx, p.network, p.guard.Load(), addr, greetingRPC, url.QueryEscape(p.cluster))
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,7 +19,7 @@ import (
 // them, because raft's transport leaves them open when it closes.
 type streamLayer struct {
 	network network
-	tls     *tls.Config
+	guard   *guard
 	addr    raft.ServerAddress
 	log     *throttle
 	ctx     context.Context // of the store's life; dials end with it
@@ -65,7 +64,7 @@ func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, timeout)
 	defer cancel()
-	conn, err := dialPeer(ctx, l.network, l.tls, addr, greetingRaft, id)
+	conn, err := dialPeer(ctx, l.network, l.guard.Load(), addr, greetingRaft, id)
 	if err != nil {
 		switch {
 		case errors.Is(err, errOtherServer):

@@ -95,6 +95,10 @@ type Raft struct {
 	DataDir      string
 	// Password is the cluster secret. Unset or empty: plain text, with a warning.
 	Password Secret
+	// AcceptPassword is let in as well, while the secret is being changed.
+	AcceptPassword Secret
+	// CertFile, KeyFile and CAFile take the secret's place; all three or none.
+	CertFile, KeyFile, CAFile string
 	// HeartbeatTimeout, ElectionTimeout and LeaderLeaseTimeout come from regent.raft.
 	HeartbeatTimeout, ElectionTimeout, LeaderLeaseTimeout time.Duration
 }

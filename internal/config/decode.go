@@ -157,6 +157,9 @@ func decodeRaft(root *tree, runDir string) Raft {
 		SelfAddr: address(t.get("self_addr"), Address{}),
 		Password: secret(t.get("password")),
 		DataDir:  str(t.get("data_dir"), ""),
+
+		AcceptPassword: secret(own.get("accept_password")),
+		CertFile:       str(own.get("certfile"), ""), KeyFile: str(own.get("keyfile"), ""), CAFile: str(own.get("cafile"), ""),
 	}
 	timing := func(name string, def time.Duration) time.Duration {
 		row, _ := localIndex.row("regent.raft." + name)
@@ -164,7 +167,7 @@ func decodeRaft(root *tree, runDir string) Raft {
 	}
 	r.HeartbeatTimeout = timing("heartbeat_timeout", 300*time.Millisecond)
 	r.ElectionTimeout = max(timing("election_timeout", 300*time.Millisecond), r.HeartbeatTimeout)
-	r.LeaderLeaseTimeout = min(timing("leader_lease_timeout", 150*time.Millisecond), r.HeartbeatTimeout)
+	r.LeaderLeaseTimeout = min(timing("leader_lease_timeout", 300*time.Millisecond), r.HeartbeatTimeout)
 	r.BindAddr = address(t.get("bind_addr"), r.SelfAddr)
 	if r.DataDir == "" && runDir != "" {
 		r.DataDir = filepath.Join(runDir, "raft")

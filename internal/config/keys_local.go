@@ -116,9 +116,13 @@ func regentKeys() []key {
 		{path: "regent.journal.dir", typ: tPath, def: "RUN_DIR/journal", restart: true, doc: "Its folder."},
 		{path: "regent.journal.max_size", typ: tSize, def: "64MB", limits: atLeast(1 << 20), restart: true, doc: "Bytes on disk, all segments together."},
 		{path: "regent.compat", typ: tEnum, def: "4.1", enum: []string{"3.0.4", "4.1"}, doc: "Whose words are published: `3.0.4` says master where 4.1 says primary."},
-		{path: "regent.raft", typ: tSection, doc: "Timings of the embedded store, which Patroni's raft section lacks."},
+		{path: "regent.raft", typ: tSection, doc: "What Patroni's raft section lacks for the embedded store."},
 		{path: "regent.raft.heartbeat_timeout", typ: tSeconds, def: "0.3", limits: between(0.05, 10), restart: true, doc: "Silence after which a voter asks for an election."},
 		{path: "regent.raft.election_timeout", typ: tSeconds, def: "0.3", limits: between(0.05, 10), restart: true, doc: "Time for an election. Not below heartbeat_timeout."},
-		{path: "regent.raft.leader_lease_timeout", typ: tSeconds, def: "0.15", limits: between(0.02, 10), restart: true, doc: "Time without a quorum after which a raft leader steps down. Not above heartbeat_timeout."},
+		{path: "regent.raft.leader_lease_timeout", typ: tSeconds, def: "0.3", limits: between(0.02, 10), restart: true, doc: "Time without a quorum after which a raft leader steps down. Not above heartbeat_timeout."},
+		{path: "regent.raft.accept_password", typ: tSecret, doc: "A second cluster secret that is accepted from others, while `raft.password` is being changed."},
+		{path: "regent.raft.certfile", typ: tPath, doc: "Certificate of this node for the store's port, instead of `raft.password`. Files are read again for each connection."},
+		{path: "regent.raft.keyfile", typ: tPath, doc: "Its key."},
+		{path: "regent.raft.cafile", typ: tPath, doc: "The authorities whose certificates are members' or operators'."},
 	}
 }

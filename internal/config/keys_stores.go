@@ -17,7 +17,7 @@ func storeKeys() []key {
 		{path: "raft.bind_addr", typ: tAddr, def: "= self_addr", env: "RAFT_BIND_ADDR", restart: true, doc: "Where to listen, if not on self_addr."},
 		{path: "raft.partner_addrs", typ: tStrings, env: "RAFT_PARTNER_ADDRS", restart: true, doc: "The other nodes' addresses."},
 		{path: "raft.data_dir", typ: tPath, def: "RUN_DIR/raft", env: "RAFT_DATA_DIR", restart: true, doc: "The store's folder. Never in the data directory."},
-		{path: "raft.password", typ: tSecret, env: "RAFT_PASSWORD", restart: true, doc: "The cluster secret. With it the port speaks TLS and members prove who they are; without it everything is plain text."},
+		{path: "raft.password", typ: tSecret, env: "RAFT_PASSWORD", doc: "The cluster secret. With it the port speaks TLS and members prove who they are; without it everything is plain text. Setting or removing it takes a restart."},
 	}
 	for _, k := range strings.Fields("min_timeout max_timeout connection_timeout append_entries_period connection_retry_time leader_fallback_timeout") {
 		rows = append(rows, key{

@@ -244,12 +244,24 @@ func (v *validator) raft() {
 	case complete && len(seen) == 1 && !raft.get("self_addr").isNull():
 		v.add(Notice, "raft.partner_addrs", "makes two voters, which survive the loss of neither", "add a third node, for example a witness")
 	}
-	if v.c.Raft.Password.Reveal() == "" {
+	files := 0
+	for _, f := range []string{v.c.Raft.CertFile, v.c.Raft.KeyFile, v.c.Raft.CAFile} {
+		if f != "" {
+			files++
+		}
+	}
+	if files > 0 && files < 3 {
+		v.add(Error, "regent.raft.certfile", "needs keyfile and cafile, and they it", "give all three, or none and raft.password")
+	}
+	if v.c.Raft.AcceptPassword.Reveal() != "" && v.c.Raft.Password.Reveal() == "" {
+		v.add(Error, "regent.raft.accept_password", "is set without raft.password", "set raft.password to the secret that this node uses")
+	}
+	if v.c.Raft.Password.Reveal() == "" && files == 0 {
 		v.add(Notice, "raft.password", "is not defined: the store's port speaks plain text and trusts everyone", "give all nodes the same long random word")
 	}
 	if lease := v.root.at("regent.raft.leader_lease_timeout"); lease != nil {
 		if d, ok := readSeconds(lease); ok && d > v.c.Raft.HeartbeatTimeout {
-			v.add(Warning, "regent.raft.leader_lease_timeout", "is longer than heartbeat_timeout, whose value is used", "set it to half of heartbeat_timeout")
+			v.add(Warning, "regent.raft.leader_lease_timeout", "is longer than heartbeat_timeout, whose value is used", "set it no longer than heartbeat_timeout")
 		}
 	}
 }

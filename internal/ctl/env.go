@@ -9,6 +9,7 @@ import (
 
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/internal/config"
+	"github.com/pgregent/regent/internal/tlsconf"
 )
 
 // Env is the world as the commands see it. Every field must be set, but for those that
@@ -47,6 +48,8 @@ type StoreAddress struct {
 	Cluster string
 	// Secret of the cluster; unset: plain text.
 	Secret config.Secret
+	// Files of certificates take the secret's place where there are any.
+	Files tlsconf.Files
 }
 
 // Caller calls members' REST API.

@@ -15,10 +15,31 @@ type Files struct {
 	Cert, Key, CA string
 }
 
-// FromFiles returns the configuration of a node for both ends of a connection. The
-// node's certificate is read again for every connection, so that a renewed one is
-// used without a restart; the authority is read once.
+// FromFiles returns the configuration of a node for both ends of a connection. All three
+// files are read again for every connection, so that renewed ones are used without a
+// restart, and a mistake in them shows in the error of the next connection. To change
+// the authority, put both into CA until every node's certificate is from the new one.
 func FromFiles(f Files) (*tls.Config, error) {
+	if _, err := f.roots(); err != nil {
+		return nil, err
+	}
+	if _, err := f.certificate(); err != nil {
+		return nil, err
+	}
+	cfg := base()
+	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.certificate() }
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.certificate() }
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		roots, err := f.roots()
+		if err != nil {
+			return err
+		}
+		return verify(state, roots, time.Now(), ErrUntrusted)
+	}
+	return cfg, nil
+}
+
+func (f Files) roots() (*x509.CertPool, error) {
 	pem, err := os.ReadFile(f.CA)
 	if err != nil {
 		return nil, fmt.Errorf("tls authority: %w", err)
@@ -27,23 +48,15 @@ func FromFiles(f Files) (*tls.Config, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("tls authority %s: no certificate in it", f.CA)
 	}
-	load := func() (*tls.Certificate, error) {
-		cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
-		if err != nil {
-			return nil, fmt.Errorf("tls certificate: %w", err)
-		}
-		return &cert, nil
+	return roots, nil
+}
+
+func (f Files) certificate() (*tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		return nil, fmt.Errorf("tls certificate: %w", err)
 	}
-	if _, err := load(); err != nil {
-		return nil, err
-	}
-	cfg := base()
-	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() }
-	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
-	cfg.VerifyConnection = func(state tls.ConnectionState) error {
-		return verify(state, roots, time.Now(), ErrUntrusted)
-	}
-	return cfg, nil
+	return &cert, nil
 }
 
 // What goes wrong between two ends, in words for an operator.

@@ -17,7 +17,11 @@ import (
 // FromSecret returns the configuration of a node for both ends of a connection:
 // mutual TLS 1.3 among everyone who knows the secret. Host names are not checked,
 // the peer's node name is in its certificate (see Peer).
-func FromSecret(secret, node string) (*tls.Config, error) {
+//
+// Peers that know one of the accepted secrets instead are let in as well. That is how a
+// secret is changed without a moment in which nodes refuse each other: first every node
+// accepts the new one, then every node uses it and accepts the old one, then nobody does.
+func FromSecret(secret, node string, accepted ...string) (*tls.Config, error) {
 	if secret == "" || node == "" {
 		return nil, errors.New("tls from the cluster secret: the secret and the node's name must not be empty")
 	}
@@ -31,6 +35,13 @@ func FromSecret(secret, node string) (*tls.Config, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
+	for _, other := range accepted {
+		_, ca, err := authority(other)
+		if err != nil {
+			return nil, fmt.Errorf("tls from an accepted secret: %w", err)
+		}
+		roots.AddCert(ca)
+	}
 	cfg := base()
 	cfg.Certificates = []tls.Certificate{cert}
 	cfg.VerifyConnection = func(state tls.ConnectionState) error {

@@ -175,3 +175,52 @@ func TestFilesOfAnotherAuthorityAreUntrusted(t *testing.T) {
 		t.Error("a key in place of the authority: no error")
 	}
 }
+
+// A secret changes in three steps, and at each of them nodes before and after it meet.
+func TestASecretIsChangedWithoutAMomentOfRefusal(t *testing.T) {
+	node := func(secret string, accepted ...string) *tls.Config {
+		t.Helper()
+		cfg, err := tlsconf.FromSecret(secret, "n", accepted...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	steps := []*tls.Config{node("old"), node("old", "new"), node("new", "old"), node("new")}
+	for i := 1; i < len(steps); i++ {
+		for _, pair := range [][2]*tls.Config{{steps[i-1], steps[i]}, {steps[i], steps[i-1]}} {
+			if _, errC, errS := meet(t, as(pair[0], tlsconf.Client), as(pair[1], tlsconf.Server)); errC != nil || errS != nil {
+				t.Errorf("step %d: %v, %v", i, errC, errS)
+			}
+		}
+	}
+	if _, errC, _ := meet(t, as(steps[3], tlsconf.Client), as(steps[0], tlsconf.Server)); !errors.Is(errC, tlsconf.ErrSecretDiffers) {
+		t.Errorf("the old secret is still accepted: %v", errC)
+	}
+}
+
+// Certificate, key and authority are replaced on disk, and the next connection uses them.
+func TestFilesAreReplacedWithoutARestart(t *testing.T) {
+	ours, theirs := writeFiles(t, "one", "a"), writeFiles(t, "two", "b")
+	a, err := tlsconf.FromFiles(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := tlsconf.FromFiles(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range [][2]string{{theirs.Cert, ours.Cert}, {theirs.Key, ours.Key}, {theirs.CA, ours.CA}} {
+		content, err := os.ReadFile(f[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(f[1], content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, errC, errS := meet(t, as(a, tlsconf.Client), as(b, tlsconf.Server))
+	if errC != nil || errS != nil || names[1] != "b" {
+		t.Errorf("with the new files: %v, %v, %v", names, errC, errS)
+	}
+}
