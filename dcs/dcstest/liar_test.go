@@ -200,6 +200,7 @@ func caughtBy(t *testing.T, name string, tell lie) []string {
 
 // Each lie that a store could tell is caught by the properties that it breaks.
 func TestEveryLieIsCaught(t *testing.T) {
+	t.Parallel()
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 8) // they wait more than they work
 	for _, lie := range lies() {

@@ -19,6 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The reference model keeps the contract.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	Run(t, func(t *testing.T) Env { return newModel(t) })
 }
 

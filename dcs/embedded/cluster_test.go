@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"slices"
@@ -19,7 +20,11 @@ import (
 	"github.com/pgregent/regent/events"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if !runAsNode() {
+		goleak.VerifyTestMain(m)
+	}
+}
 
 const patience = 20 * time.Second
 
@@ -222,6 +227,8 @@ type wires struct {
 	cut    map[[2]string]bool
 	silent map[string]bool
 	conns  map[*wire]struct{}
+	// reserved ports, which nobody may listen on yet.
+	reserved map[string]bool
 }
 
 // wire is one end of a connection. An accepting end doesn't know who dialled.
@@ -232,18 +239,33 @@ type wire struct {
 }
 
 func newWires() *wires {
-	return &wires{cut: map[[2]string]bool{}, silent: map[string]bool{}, conns: map[*wire]struct{}{}}
+	return &wires{
+		cut: map[[2]string]bool{}, silent: map[string]bool{}, conns: map[*wire]struct{}{}, reserved: map[string]bool{},
+	}
 }
 
-// reserve finds a free port. The listener is closed again, so another process could
-// take it; the kernel hands out ports in turn, so none does.
+// reserve finds a free port below the kernel's range for outgoing connections, so that
+// none of those takes it before the node does.
 func (w *wires) reserve(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const low, high, tries = 11000, 32000, 200
+	for range tries {
+		addr := fmt.Sprintf("127.0.0.1:%d", low+rand.IntN(high-low))
+		w.mu.Lock()
+		taken := w.reserved[addr]
+		w.reserved[addr] = true
+		w.mu.Unlock()
+		if taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", addr); err == nil {
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no free port in %d tries", tries)
+	return ""
 }
 
 func (w *wires) of(addr string) network { return wireEnd{w, addr} }
