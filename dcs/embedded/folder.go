@@ -149,6 +149,11 @@ func writeDurably(path, content string) error {
 	return nil
 }
 
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 func (f *folder) close() error {
 	if err := f.logs.Close(); err != nil {
 		return fmt.Errorf("close raft folder: %w", err)

@@ -272,9 +272,7 @@ func (s *Store) removeMember(ctx context.Context, which string, force bool) (Ser
 		return Server{}, fmt.Errorf("remove %s: %w", which, err)
 	}
 	s.log.Info("removed a server from the store's cluster", "id", string(gone.ID), "addr", string(gone.Address))
-	return Server{
-		ID: string(gone.ID), Name: nameOf(gone.ID), Addr: string(gone.Address), Voter: gone.Suffrage == raft.Voter,
-	}, nil
+	return serverOf(gone), nil
 }
 
 // recovering is how long voters may take to become healthy, for instance under a leader

@@ -84,11 +84,15 @@ func (s *Store) status() Status {
 func (s *Store) servers() []Server {
 	var out []Server
 	for _, server := range s.configuration().Servers {
-		out = append(out, Server{
-			ID: string(server.ID), Name: nameOf(server.ID), Addr: string(server.Address), Voter: server.Suffrage == raft.Voter,
-		})
+		out = append(out, serverOf(server))
 	}
 	return out
+}
+
+func serverOf(server raft.Server) Server {
+	return Server{
+		ID: string(server.ID), Name: nameOf(server.ID), Addr: string(server.Address), Voter: server.Suffrage == raft.Voter,
+	}
 }
 
 // Status of the nodes that this client knows, in the order of its addresses. Nodes
