@@ -2,6 +2,8 @@ package agent_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -110,6 +112,36 @@ func TestPrimaryHandsOverWhenItsAgentEnds(t *testing.T) {
 	primary.kill()
 	primary.start()
 	primary.await("rejoin", streaming)
+	w.allReplay()
+}
+
+// A server that archives switches its segment at shutdown, and lives until that is
+// archived. Nothing is committed meanwhile, so the leadership doesn't wait (S15).
+func TestTheLeadershipDoesNotWaitForTheArchiver(t *testing.T) {
+	needsPostgres(t)
+	w := newWorld(t)
+	slow := filepath.Join(t.TempDir(), "slow")
+	old := w.addArchiving("pg01", "for i in $(seq 200); do test -e "+slow+" || exit 0; sleep 0.1; done")
+	old.await("bootstrap", leading)
+	next := w.add("pg02")
+	next.await("streaming", streaming)
+	old.await("the standby", func(s *fsm.State) bool {
+		return len(s.Postgres.State.Standbys) == 1 && s.Postgres.State.Standbys[0].Flushed != 0
+	})
+	if err := os.WriteFile(slow, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := old.agent.Submit(events.SwitchoverRequested{ID: "1", From: old.name, To: next.name}); err != nil {
+		t.Fatal(err)
+	}
+	next.await("lead", leading)
+	if s := old.agent.Snapshot(); s.Phase != fsm.Demoting || !s.Demote.Shut || s.Op == nil {
+		t.Errorf("when the next one led, the former primary was in phase %s with %+v", s.Phase, s.Demote)
+	}
+	if err := os.Remove(slow); err != nil {
+		t.Fatal(err)
+	}
+	old.await("follow", func(s *fsm.State) bool { return streaming(s) && s.Postgres.State.Timeline == 2 })
 	w.allReplay()
 }
 

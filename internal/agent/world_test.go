@@ -68,7 +68,9 @@ type node struct {
 	agent  *agent.Agent
 	closed func()
 	panics atomic.Bool // the settings do, when they are read next
-	mu     sync.Mutex
+	// archive is the archive_command; empty: archiving is off.
+	archive string
+	mu      sync.Mutex
 }
 
 // buffer is a log that may be written and read by several goroutines.
@@ -103,10 +105,14 @@ func newWorld(t *testing.T) *world {
 }
 
 // add makes a member and starts its agent.
-func (w *world) add(name string) *node {
+func (w *world) add(name string) *node { return w.addArchiving(name, "") }
+
+// addArchiving is add, with an archive_command.
+func (w *world) addArchiving(name, command string) *node {
 	w.t.Helper()
 	n := &node{
-		t: w.t, w: w, name: events.NodeName(name), data: pgtest.EmptyDataDir(w.t), run: pgtest.SocketDir(w.t),
+		archive: command,
+		t:       w.t, w: w, name: events.NodeName(name), data: pgtest.EmptyDataDir(w.t), run: pgtest.SocketDir(w.t),
 		port: pgtest.FreePort(w.t), logs: &buffer{},
 	}
 	n.jdir = filepath.Join(n.run, "journal")
@@ -166,6 +172,9 @@ func (n *node) settings([]byte, bool) (events.Settings, pgmgr.Config, error) {
 		BootstrapHBA: []string{"host replication repl 127.0.0.1/32 md5", "host all all 127.0.0.1/32 md5"},
 		InitDB:       []pgmgr.Option{{Name: "data-checksums"}, {Name: "no-locale"}, {Name: "encoding", Value: "UTF8"}},
 		UseSlots:     true, UsePgRewind: true,
+	}
+	if n.archive != "" {
+		cfg.Parameters["archive_mode"], cfg.Parameters["archive_command"] = "on", n.archive
 	}
 	return set, cfg, nil
 }
