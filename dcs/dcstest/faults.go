@@ -112,18 +112,8 @@ type holding struct {
 // hold grants a lease and puts a key under it.
 func (s *suite) hold(store dcs.Store, key string, ttl time.Duration) *holding {
 	s.Helper()
-	var l dcs.Lease
-	h := &holding{store: store, key: s.key(key)}
-	l, err := retry(s, func() (dcs.Lease, error) {
-		h.until = time.Now()
-		return store.Grant(s.ctx, events.LeaseID(s.key("lease-"+key)), ttl)
-	})
-	if err != nil {
-		s.Fatalf("grant: %v", err)
-	}
-	h.id, h.ttl, h.until = l.ID, l.TTL, h.until.Add(l.TTL)
-	s.put(store, key, "held", l.ID)
-	return h
+	l, sent, _ := s.leased(store, "lease-"+key, ttl, key)
+	return &holding{store: store, key: s.key(key), id: l.ID, ttl: l.TTL, until: sent.Add(l.TTL)}
 }
 
 // keep renews. A refusal before the belief has ended is a broken promise.

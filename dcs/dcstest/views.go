@@ -58,6 +58,7 @@ func (s *suite) localView() {
 					continue
 				}
 				views++
+				s.wait(time.Millisecond) // or readers leave the writer no time
 				mu.Lock()
 				for _, w := range log {
 					if w.at.Before(began.Add(-v.Age-s.Transit)) && w.rev > v.Revision {
