@@ -21,7 +21,7 @@ func (a *App) Root() *cobra.Command {
 	a.Target(root)
 	root.AddCommand(
 		a.list(), a.topology(), a.switchover(), a.failover(), a.history(), a.showConfig(), a.dsn(), a.version(),
-		a.journalGroup(), a.why(), a.fsmGroup(), a.configGroup(), a.docs(),
+		a.journalGroup(), a.why(), a.fsmGroup(), a.configGroup(), a.raftGroup(), a.docs(),
 	)
 	return root
 }
