@@ -52,12 +52,16 @@ func NewArena(c *sandbox.Cluster) *Arena {
 // Run has the cluster written to and watched while body runs, and returns when all three
 // have ended.
 func (a *Arena) Run(ctx context.Context, body func(context.Context) error) error {
+	return underLoad(ctx, a.Writer, a.Watcher, body)
+}
+
+func underLoad(ctx context.Context, w *workload.Writer, v *workload.Watcher, body func(context.Context) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var errs [2]error
 	var load sync.WaitGroup
-	load.Go(func() { errs[0] = a.Writer.Run(ctx) })
-	load.Go(func() { errs[1] = a.Watcher.Run(ctx) })
+	load.Go(func() { errs[0] = w.Run(ctx) })
+	load.Go(func() { errs[1] = v.Run(ctx) })
 	err := body(ctx)
 	stop()
 	load.Wait()

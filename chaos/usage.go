@@ -16,18 +16,6 @@ type usage struct {
 	agentCPU, keeperCPU time.Duration
 }
 
-// of gives the value in a line's unit, compared with an earlier usage.
-func (u usage) of(who string, before usage, span time.Duration) float64 {
-	switch who {
-	case "agent":
-		return u.agentRSS
-	case "keeper":
-		return u.keeperRSS
-	default:
-		return 100 * float64(u.agentCPU-before.agentCPU+u.keeperCPU-before.keeperCPU) / float64(span)
-	}
-}
-
 // usageOf looks at all nodes, in their order.
 func usageOf(c *sandbox.Cluster) ([]usage, error) {
 	var out []usage

@@ -282,3 +282,35 @@ func awaitGone(t *testing.T, dir string) {
 		}
 	}
 }
+
+func TestBareServersChangeRolesCrashAndGo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds: real servers are left out of -short")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir := filepath.Join(pgtest.SocketDir(t), "b")
+	b, err := NewBare(ctx, Options{Dir: dir, PGBin: pgtest.BinDir(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }() // again: for a test that failed before the end
+	first := b.primary
+	for _, step := range []func(context.Context) error{b.Checkpoint, b.StopAndPromote, b.Rejoin, b.StopAndPromote, b.Rejoin, b.Crash, b.AwaitStreaming} {
+		if err := step(ctx); err != nil {
+			t.Fatalf("%v\n%s", err, b.Tail(20))
+		}
+	}
+	if b.primary != first {
+		t.Error("two changes of roles end where they began")
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := pgtest.ProcessesIn(dir); len(left) > 0 {
+		t.Errorf("left running: %v", left)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+}
