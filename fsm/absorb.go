@@ -86,7 +86,9 @@ func absorbStart(s *State, ev events.AgentStarted) {
 	}
 	s.Rejoin.Stage, s.Rejoin.Verdict = "", nil
 	s.Revive.RetryAt = 0
+	s.Lease.Former = old.Lease.all()
 	if ev.Boot != old.Boot {
+		s.Lease.Former = nil // a copy of the machine would remember them too
 		// Instants of another boot mean nothing (S9).
 		s.Rejoin.NotBefore, s.Slots, s.Revive = 0, nil, ReviveWork{}
 	}

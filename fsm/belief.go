@@ -113,6 +113,9 @@ func (s *State) unsure() (bool, string) {
 		return false, "the store doesn't answer, so the leader key can't be confirmed as ours"
 	case s.Store.View.Revision < s.Store.Floor:
 		return true, "the leader key was given up, and what became of it is being read"
+	case s.claimed() && !s.remembered():
+		return true, "the leader key names this member under a lease that this agent never had: another host may have " +
+			"the same name; waiting for the end of that lease"
 	case s.claimed():
 		return true, "the leader key names us; its lease is being confirmed"
 	case s.InFlight(RefreshView{}):

@@ -331,6 +331,9 @@ func (e *env) start(a args) {
 	if self == "" {
 		self = e.s.Self
 	}
+	if a.has("former") {
+		e.s.Lease = Lease{ID: events.LeaseID(a["former"])} // the journal's
+	}
 	boot := "boot1"
 	if a.has("boot") {
 		boot = a["boot"]

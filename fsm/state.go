@@ -122,6 +122,9 @@ type Lease struct {
 	Leads bool `json:"leads,omitempty"`
 	// Void is a lease under this member's name that the store said is gone.
 	Void events.LeaseID `json:"void,omitempty"`
+	// Former are the leases of the run before, if that was since the machine booted: the
+	// leader key may still hang on one of them (S10).
+	Former []events.LeaseID `json:"former,omitempty"`
 	// GrantAfter holds back the next attempt to get a lease.
 	GrantAfter events.Instant `json:"grant_after,omitempty"`
 }

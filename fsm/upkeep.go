@@ -64,7 +64,31 @@ func (e *effects) refresh() { e.once(RefreshView{}) }
 // orphaned: the leader key hangs on a lease of a former run, which is to be adopted
 // before a lease of our own is asked for (S10).
 func (s *State) orphaned() bool {
-	return s.Store.Known && s.Lease.ID == "" && s.claimed()
+	return s.Store.Known && s.Lease.ID == "" && s.claimed() && s.remembered()
+}
+
+// remembered: it was this host that got the lease of the leader key, and not another one
+// that was given the same name, by mistake or by copying a machine. The keeper knows, or
+// the journal; when Patroni's agent made way for this one, the primary that it left.
+func (s *State) remembered() bool {
+	l := s.leader()
+	if s.Keeper.Armed || slices.Contains(s.Lease.Former, l.Lease) || l.Lease == s.Lease.ID {
+		return true
+	}
+	m, ok := s.view().Member(s.Self)
+	return s.primaryUp() && (s.Settings.Pause || ok && m.Regent == "")
+}
+
+// all are the leases that the leader key may hang on.
+func (l Lease) all() []events.LeaseID {
+	ids := slices.Clone(l.Former)
+	if l.ID != "" {
+		ids = []events.LeaseID{l.ID}
+	}
+	if l.Next != nil {
+		ids = append(ids, l.Next.ID)
+	}
+	return ids
 }
 
 // keepLease gets a lease, adopts that of a former run, and renews it in time.
@@ -76,6 +100,8 @@ func (e *effects) keepLease() {
 		if !e.InFlight(RenewLease{}) && e.Now >= e.renewAt() {
 			e.renew(e.leader().Lease, e.Settings.TTL)
 		}
+	case e.Lease.ID == "" && e.claimed() && !e.Postgres.Known:
+		// Whether the lease of the leader key is ours shows when PostgreSQL is looked at.
 	case e.Lease.ID == "":
 		if e.Store.Known && e.Now >= e.Lease.GrantAfter {
 			e.once(GrantLease{TTL: e.Settings.TTL})
@@ -116,7 +142,8 @@ func (e *effects) extendFence() {
 // keepMember publishes the member key when anything but positions changed, and
 // positions with the heartbeat.
 func (e *effects) keepMember() {
-	if e.Lease.ID == "" || e.Phase == Init || e.InFlight(PublishMember{}) || e.Now < e.Publish.Again {
+	if e.Lease.ID == "" || e.Phase == Init || e.InFlight(PublishMember{}) || e.Now < e.Publish.Again ||
+		e.claimed() && !e.remembered() {
 		return
 	}
 	m := e.Member()
