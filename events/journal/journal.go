@@ -99,6 +99,8 @@ type Journal struct {
 	disk      int64        // bytes of all segments, as of the last write
 	recent    []Record
 	recentLen int // bytes
+	// appended is closed at the next Append; nil while nobody waits for it.
+	appended chan struct{}
 
 	wake    chan struct{} // work for the writer
 	changed chan struct{} // Degraded changed
@@ -214,12 +216,16 @@ func (j *Journal) Append(r Record) (seq uint64, err error) {
 	case j.broken:
 		j.lose()
 	case len(j.queue) >= maxQueueRecords || j.queued >= maxQueueBytes:
-		j.breakLocked(r.first(), "the disk is too slow: the queue is full")
+		j.breakLocked(r.First(), "the disk is too slow: the queue is full")
 		j.lose()
 	default:
-		j.push(item{frame: appendFrame(nil, r), seq: r.first()})
+		j.push(item{frame: appendFrame(nil, r), seq: r.First()})
 	}
 	j.signal(j.wake)
+	if j.appended != nil {
+		close(j.appended)
+		j.appended = nil
+	}
 	return r.Seq, nil
 }
 
@@ -297,9 +303,8 @@ func (j *Journal) remember(r Record) {
 		j.recentLen -= len(j.recent[drop].Payload)
 		drop++
 	}
-	if drop > 0 {
-		j.recent = append(j.recent[:0:0], j.recent[drop:]...)
-	}
+	clear(j.recent[:drop]) // so that the memory of their payloads is free
+	j.recent = j.recent[drop:]
 }
 
 // Recent returns the last n records that were appended by this process, oldest first,

@@ -222,8 +222,8 @@ func (v *verifier) record(s SegmentReport, index int, e Entry) {
 	default:
 		if index == 0 {
 			v.problem(s, "no snapshot at the beginning")
-		} else if v.known && e.first() != v.seq+1 {
-			v.problem(s, "record %d follows record %d, at byte %d", e.first(), v.seq, e.Offset)
+		} else if v.known && e.First() != v.seq+1 {
+			v.problem(s, "record %d follows record %d, at byte %d", e.First(), v.seq, e.Offset)
 		}
 		v.seq, v.known = e.Seq, true
 	}

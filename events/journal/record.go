@@ -272,8 +272,8 @@ func (c *cursor) plain() string {
 	return ""
 }
 
-// first is the smallest of the numbers that the record stands for.
-func (r Record) first() uint64 { return r.Seq + 1 - r.width() }
+// First is the smallest of the numbers that the record stands for.
+func (r Record) First() uint64 { return r.Seq + 1 - r.width() }
 
 // width is how many numbers the record stands for.
 func (r Record) width() uint64 { return min(max(r.Covers, 1), max(r.Seq, 1)) }

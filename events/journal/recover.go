@@ -142,7 +142,7 @@ func (r *recovery) collect(entries []Entry) {
 		r.out.Snapshot = &snapshot
 		seq := snapshot.Seq
 		for _, e := range entries[i+1:] {
-			if e.first() != seq+1 || e.Kind == KindGap {
+			if e.First() != seq+1 || e.Kind == KindGap {
 				r.damaged = true
 				break
 			}

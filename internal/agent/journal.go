@@ -172,21 +172,14 @@ func (r *recorder) crash(s fsm.State, why error) {
 	}
 }
 
-// Quiet is a quiet stretch under way: facts that confirmed the decision in force and are
-// not journaled yet.
-type Quiet struct {
-	Count uint64
-	Kinds map[events.Kind]int
-	// Since and Until are the wall times of the first and the last of them.
-	Since, Until int64
-}
-
-// Quiet tells of the stretch under way. Count is 0 when the journal has everything.
-func (a *Agent) Quiet() Quiet {
+// Quiet tells of the quiet stretch under way, whose facts are not journaled yet, and when
+// its last one came. Count is 0 when the journal has everything; of the rest only Kinds
+// and Since are set. The decision that it confirms is the snapshot's.
+func (a *Agent) Quiet() (under fsm.Stretch, last time.Time) {
 	r := &a.journal
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Quiet{Count: r.quiet.Count, Kinds: maps.Clone(r.quiet.Kinds), Since: r.quiet.Since, Until: r.quiet.ended.Wall}
+	return fsm.Stretch{Count: r.quiet.Count, Kinds: maps.Clone(r.quiet.Kinds), Since: r.quiet.Since}, time.Unix(0, r.quiet.ended.Wall)
 }
 
 // watchJournal turns the journal's degradation into events.

@@ -58,6 +58,10 @@ func (s *Server) routeGet(segment string) route {
 		return route{handle: s.failsafe}
 	case "metrics":
 		return route{handle: s.metrics}
+	case "why":
+		return route{handle: s.why}
+	case "events":
+		return route{handle: s.events}
 	default:
 		return route{handle: s.health}
 	}

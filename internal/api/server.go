@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/events/journal"
 	"github.com/pgregent/regent/fsm"
 	"github.com/pgregent/regent/internal/metrics"
 	"github.com/pgregent/regent/internal/mono"
@@ -51,6 +52,11 @@ type Options struct {
 	// can't keep; nil takes everything, as Patroni does. Its error is for the operator.
 	CheckConfig func(config []byte) error
 	Store       dcs.Store
+	// Journal is what GET /why and GET /events read; nil: they have nothing to tell.
+	Journal *journal.Journal
+	// Quiet tells of the quiet stretch that isn't in the journal yet, and when it was
+	// last confirmed; nil: there never is one.
+	Quiet func() (under fsm.Stretch, last time.Time)
 	// Meter adds Regent's own metrics to Patroni's; nil leaves them out.
 	Meter *metrics.Meter
 	// Peers asks other members' REST APIs.
@@ -80,6 +86,8 @@ type Server struct {
 	reloading sync.Mutex
 	ended     bool          // Run has closed the listener
 	asked     chan struct{} // a reload was asked for; holds one token
+	// reading and following bound the clients that read the journal.
+	reading, following chan struct{}
 }
 
 // serving is what the settings in force come to.
@@ -99,6 +107,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		opt: o, log: o.Log, agent: o.Agent, mono: mono.Now, wall: time.Now, born: mono.Now(),
 		conns: newConnections(o.MaxConnections), asked: make(chan struct{}, 1),
+		reading: make(chan struct{}, 1), following: make(chan struct{}, maxFollowers),
 	}
 	s.looks = newLooks(o.Agent.Observe, func() events.Instant { return s.mono() })
 	next, err := prepare(o.Settings)
@@ -284,6 +293,9 @@ func (s *Server) serve(ctx context.Context, c *connection) {
 		out = page(http.StatusBadRequest)
 	}
 	s.send(conn, out)
+	if out.stream != nil {
+		out.stream(ctx, conn)
+	}
 	hangUp(conn, r.unread())
 	s.logRequest(c, r, out, time.Since(began))
 }

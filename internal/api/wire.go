@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -154,6 +155,8 @@ type reply struct {
 	headers [][2]string
 	body    []byte
 	isPage  bool
+	// stream, if set, goes on writing to the client after the body, until it returns.
+	stream func(ctx context.Context, conn net.Conn)
 }
 
 // bare is the status line and nothing else.

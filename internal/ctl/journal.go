@@ -43,9 +43,14 @@ func group(cmd *cobra.Command) *cobra.Command {
 
 // folder adds --dir and -c, and returns what finds the journal's folder.
 func (a *App) folder(cmd *cobra.Command) func() (string, error) {
+	a.fileOption(cmd)
+	return a.folderFlag(cmd)
+}
+
+// folderFlag is folder without -c.
+func (a *App) folderFlag(cmd *cobra.Command) func() (string, error) {
 	dir := ""
 	cmd.Flags().StringVar(&dir, "dir", "", "the journal's `FOLDER` (by default regent.journal.dir of the configuration)")
-	a.fileOption(cmd)
 	return func() (string, error) {
 		found := dir
 		if found == "" {

@@ -2,46 +2,143 @@ package ctl
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgregent/regent/internal/config"
 	"github.com/pgregent/regent/internal/ctl/story"
 )
 
+// asking are the options of why.
+type asking struct {
+	at, member string
+	dir        func() (string, error)
+	given      func() bool // the journal's folder was named
+}
+
 func (a *App) why() *cobra.Command {
-	at := ""
+	o := asking{}
 	cmd := &cobra.Command{
 		Use:   "why [OPTIONS]",
 		Short: "Explain an agent's decision, now or at a time",
 		Long: "Explain the decision that was in force: the phase, the rule and its reason, the fact that led to it, what was\n" +
-			"considered and rejected, and the changes of phase before. It reads the journal of an agent on this machine,\n" +
-			"which may be running or not.",
+			"considered and rejected, and the changes of phase before. Without --member it is about the agent of the\n" +
+			"configuration file: asked itself when it runs, and read from its journal otherwise, or when --dir names that.",
 		Args: none,
 	}
-	cmd.Flags().StringVar(&at, "at", "", "the `TIME` to explain: 2026-11-23 03:22:35, 03:22, RFC 3339, or 10m for ten minutes ago; by default now")
-	dir := a.folder(cmd)
-	cmd.RunE = a.run(func(context.Context, []string) error {
-		path, err := dir()
-		if err != nil {
+	f := cmd.Flags()
+	f.StringVar(&o.at, "at", "", "the `TIME` to explain: 2026-11-23 03:22:35, 03:22, RFC 3339, or 10m for ten minutes ago; by default now")
+	f.StringVarP(&o.member, "member", "m", "", "ask this `MEMBER` of the cluster over its REST API")
+	o.dir = a.folderFlag(cmd)
+	o.given = func() bool { return f.Changed("dir") }
+	a.Target(cmd)
+	cmd.RunE = a.run(func(ctx context.Context, _ []string) error { return a.explain(ctx, o) })
+	return cmd
+}
+
+func (a *App) explain(ctx context.Context, o asking) error {
+	when := a.env.Now()
+	if o.at != "" {
+		var err error
+		if when, err = parseTime(o.at, when); err != nil {
 			return err
 		}
-		when := a.env.Now()
-		if at != "" {
-			if when, err = parseTime(at, when); err != nil {
-				return err
-			}
+	}
+	if o.member != "" {
+		if o.given() {
+			return fail("Either --member or --dir: a member is asked, a folder is read")
 		}
-		answer, err := story.Ask(path, when)
+		return a.explainMember(ctx, o, when)
+	}
+	if !o.given() {
+		if answer, ok := a.askOwn(ctx, o, when); ok {
+			a.printf("%s", answer.Text(when.Location()))
+			return nil
+		}
+	}
+	path, err := o.dir()
+	if err != nil {
+		return err
+	}
+	answer, err := story.Ask(path, when)
+	if err != nil {
+		return fmt.Errorf("read journal %s: %w", path, err)
+	}
+	answer.Now = o.at == ""
+	a.printf("%s", answer.Text(when.Location()))
+	return nil
+}
+
+// askOwn asks the agent of the configuration file, which knows what isn't in its journal
+// yet. An agent that doesn't run, or has no such API, is no error: its journal is there.
+func (a *App) askOwn(ctx context.Context, o asking, when time.Time) (story.Answer, bool) {
+	c, err := a.load()
+	if err != nil || c.REST.ConnectAddress.String() == "" {
+		return story.Answer{}, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	answer, err := a.askMember(ctx, c, c.REST.URL(), o, when)
+	return answer, err == nil && answer.Member == c.Name // somebody else may have the address
+}
+
+func (a *App) explainMember(ctx context.Context, o asking, when time.Time) error {
+	s, err := a.open(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	c, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range c.members {
+		if string(m.Name) != o.member {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout+5*time.Second)
+		defer cancel()
+		answer, err := a.askMember(ctx, s.cfg, m.APIURL, o, when)
 		if err != nil {
-			return fmt.Errorf("read journal %s: %w", path, err)
+			return fmt.Errorf("ask member %s: %w", o.member, err)
 		}
-		answer.Now = at == ""
 		a.printf("%s", answer.Text(when.Location()))
 		return nil
-	})
-	return cmd
+	}
+	return fail("Member %s is not a member of cluster %s", o.member, s.name)
+}
+
+// askMember asks one member's REST API.
+func (a *App) askMember(ctx context.Context, c *config.Config, api string, o asking, when time.Time) (story.Answer, error) {
+	target, err := endpoint(api, "why")
+	if err != nil {
+		return story.Answer{}, err
+	}
+	if o.at != "" {
+		target += "?at=" + url.QueryEscape(when.UTC().Format(time.RFC3339Nano))
+	}
+	caller, err := a.env.Dial(c.Ctl)
+	if err != nil {
+		return story.Answer{}, err
+	}
+	status, reply, err := caller.Call(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return story.Answer{}, err
+	}
+	answer := story.Answer{}
+	if status != http.StatusOK {
+		return answer, fmt.Errorf("it answered %d: %.200s", status, reply)
+	}
+	if err := json.Unmarshal(reply, &answer); err != nil || answer.At.IsZero() {
+		return answer, errors.New("it doesn't give reasons: it is a Patroni, or an older Regent")
+	}
+	return answer, nil
 }
 
 // parseTime reads the forms in which people write times. Without a zone it is the
