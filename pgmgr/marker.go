@@ -44,7 +44,13 @@ func (k marker) describe() string {
 	return "left unusable by an interrupted " + k.Verb
 }
 
-func (m *Manager) markerPath() string { return filepath.Join(m.config().RunDir, "unfinished.json") }
+func (m *Manager) markerPath() string { return filepath.Join(m.config().RunDir, markerName) }
+
+// Unfinished reports whether a verb was interrupted on the data directory that belongs to
+// a run directory: what it holds is the agent's business then.
+func Unfinished(runDir string) bool { return exists(filepath.Join(runDir, markerName)) }
+
+const markerName = "unfinished.json"
 
 // marked reads the marker; ok is false when there is none. A marker that can't be
 // read counts as one of a rewind: the directory is neither started nor wiped

@@ -81,7 +81,8 @@ func (m *Manager) checkDataVersion(ctx context.Context) error {
 	}
 	if data := strings.TrimSpace(string(b)); data != strconv.Itoa(version/10000) {
 		return classed(ErrBroken, "check the data directory's version",
-			fmt.Errorf("it is of PostgreSQL %s, the installed binaries are %d", data, version/10000))
+			fmt.Errorf("it is of PostgreSQL %s, the installed binaries are %d: set postgresql.bin_dir to those of %s, or name another data_dir",
+				data, version/10000, data))
 	}
 	return nil
 }

@@ -163,12 +163,15 @@ func (d *daemon) assemble(ctx context.Context) error {
 	}
 	var err error
 	if d.lock, err = agent.LockDataDir(c.Postgres.DataDir, string(c.Name)); err != nil {
+		return advised(err, "name a data directory (postgresql.data_dir) that the agent's user may reach, or open the way to it")
+	}
+	if err := ownRunDir(ctx, c.Regent.RunDir, c.Postgres.DataDir); err != nil {
+		return err
+	}
+	if err := d.checkHost(ctx); err != nil {
 		return err
 	}
 	if err := d.openJournal(); err != nil {
-		return err
-	}
-	if err := ownRunDir(ctx, c.Regent.RunDir, c.Postgres.DataDir); err != nil {
 		return err
 	}
 	d.keeper = agent.NewKeeper(keeper.LaunchConfig{

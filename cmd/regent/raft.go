@@ -36,7 +36,7 @@ func openRaft(ctx context.Context, c *config.Config, log *slog.Logger) (*embedde
 			"or change raft.self_addr and raft.bind_addr: %w", r.BindAddr, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the embedded store: %w", err)
+		return nil, advised(fmt.Errorf("open the embedded store: %w", err), "give raft.data_dir to the agent's user, or name another folder")
 	}
 	return store, nil
 }

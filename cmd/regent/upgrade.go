@@ -104,24 +104,6 @@ func checkProgram(ctx context.Context, path, file string) (version string, err e
 	return version, nil
 }
 
-// checkStart says whether an agent would start. A port that this member's own agent or
-// PostgreSQL uses is no obstacle: the one would let go of it, the other be taken in charge.
-func checkStart(ctx context.Context, path string) error {
-	d, err := prepare(path)
-	if err != nil {
-		return err
-	}
-	running := false
-	if holder, err := agent.FindHolder(ctx, d.local.Postgres.DataDir); err == nil {
-		running = true
-		_ = holder.Close() // it was only to be found
-	}
-	if _, err := os.Stat(filepath.Join(d.local.Postgres.DataDir, "postmaster.pid")); err == nil {
-		running = true
-	}
-	return config.Errors(config.CheckHost(d.local, config.HostOptions{IgnorePorts: running, Path: os.Getenv("PATH")}))
-}
-
 // upgradable says why this is not the moment, empty if it is.
 func upgradable(s *fsm.State) string {
 	steady := []fsm.Phase{fsm.Init, fsm.Joining, fsm.Following, fsm.Leading, fsm.Rejoining, fsm.Reviving}

@@ -179,16 +179,16 @@ postgresql: {data_dir: %s, bin_dir: %s}
 	check := func(o HostOptions) string { return Problems(CheckHost(c, o)).Error() }
 	text := check(HostOptions{})
 	for _, want := range []string{
-		"restapi.listen " + taken.Addr().String() + " can't be listened on",
+		"restapi.listen " + taken.Addr().String() + " is taken: another program listens on",
 		"can't be opened: no such file or directory",
 		"lacks pg_rewind: not found in it",
-		"holds files but doesn't look like a data directory: no PG_VERSION",
+		"holds files (family-photos.tar) but is no data directory",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in:\n%s", want, text)
 		}
 	}
-	if text := check(HostOptions{IgnorePorts: true}); strings.Contains(text, "listened") {
+	if text := check(HostOptions{IgnorePorts: true}); strings.Contains(text, "listens") {
 		t.Errorf("ports were looked at: %s", text)
 	}
 }
@@ -274,4 +274,62 @@ func FuzzMerge(f *testing.F) {
 			t.Fatalf("%s changed %s a second time", patch, once)
 		}
 	})
+}
+
+// TestCheckHostJudgesTheDataDirectory by PostgreSQL's own conditions, and leaves what an
+// agent has left half-made to the agent.
+func TestCheckHostJudgesTheDataDirectory(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "data")
+	c, err := Parse("f.yml", fmt.Appendf(nil, "scope: s\nname: n\nraft: {self_addr: \"127.0.0.1:1\", partner_addrs: [\"no-such-host.invalid:1\"]}\n"+
+		"restapi: {listen: \"127.0.0.1:0\"}\npostgresql: {data_dir: %s, connect_address: \"no-such-host.invalid:5432\"}\n", dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := func(key string, o HostOptions) (texts []string, worst Severity) {
+		o.IgnorePorts = true
+		for _, p := range CheckHost(c, o) {
+			if strings.Contains(p.String(), key) {
+				texts, worst = append(texts, p.String()), p.Severity
+			}
+		}
+		return texts, worst
+	}
+	put := func(name string) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("15\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wants := func(what string, o HostOptions, want string) {
+		t.Helper()
+		texts, _ := about("postgresql.data_dir", o)
+		if want == "" && len(texts) > 0 || want != "" && !strings.Contains(strings.Join(texts, "\n"), want) {
+			t.Errorf("%s: got %q, want %q", what, texts, want)
+		}
+	}
+	wants("absent", HostOptions{}, "")
+	put("left-over")
+	wants("other files", HostOptions{}, "holds files (left-over) but is no data directory")
+	wants("an unfinished copy", HostOptions{Unfinished: true}, "")
+	put("PG_VERSION")
+	wants("a data directory", HostOptions{}, "")
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	wants("open to all", HostOptions{}, "chmod 0700")
+	if os.Geteuid() == 0 {
+		if err := os.Chown(dir, 65534, -1); err != nil {
+			t.Fatal(err)
+		}
+		wants("another's", HostOptions{}, "belongs to user 65534, and the agent is user 0")
+	}
+	for key, want := range map[string]string{"connect_address": "no-such-host.invalid", "partner_addrs": "no-such-host.invalid"} {
+		texts, severity := about(key, HostOptions{})
+		if len(texts) != 1 || severity != Warning || !strings.Contains(texts[0], want) || !strings.Contains(texts[0], "doesn't resolve") {
+			t.Errorf("%s: %q (%s)", key, texts, severity)
+		}
+	}
 }

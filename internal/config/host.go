@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // HostOptions choose what CheckHost looks at.
@@ -16,16 +21,20 @@ type HostOptions struct {
 	IgnorePorts bool
 	// Path is searched for programs when bin_dir isn't set, as in $PATH.
 	Path string
+	// Unfinished: the data directory was left half-made by an agent, which knows what to
+	// do with it.
+	Unfinished bool
 }
 
 // CheckHost looks whether this machine has what the configuration counts on: programs,
-// folders, certificates, free ports. `regent agent --check` adds it to Validate; a start
-// doesn't, because an agent that comes back to a running PostgreSQL must take charge of it
-// whatever else is amiss, and each verb says better what it misses when it misses it.
+// folders, certificates, names, free ports. It is for an agent that is about to start a
+// PostgreSQL: one that comes back to a running server must take charge of that, whatever
+// else is amiss.
 func CheckHost(c *Config, o HostOptions) []Problem {
 	v := validator{c: c, root: c.root}
 	v.programs(o.Path)
-	v.dataDirectory()
+	v.dataDirectory(o.Unfinished)
+	v.resolvable()
 	for _, f := range []struct{ path, file string }{
 		{"restapi.certfile", c.REST.CertFile},
 		{"restapi.keyfile", c.REST.KeyFile},
@@ -110,8 +119,9 @@ func executableIn(folders []string, name string) bool {
 }
 
 // dataDirectory accepts one that is absent or empty, for the agent to fill, and one
-// that looks like a cluster's.
-func (v *validator) dataDirectory() {
+// that looks like a cluster's, if PostgreSQL will take it.
+func (v *validator) dataDirectory(unfinished bool) {
+	const key = "postgresql.data_dir"
 	dir := v.c.Postgres.DataDir
 	if dir == "" {
 		return
@@ -119,28 +129,111 @@ func (v *validator) dataDirectory() {
 	entries, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		v.creatable(key, dir)
+		return
 	case err != nil:
-		v.add(Error, "postgresql.data_dir", "can't be read: "+reason(err), "name a folder that belongs to the agent's user")
+		v.add(Error, key, "can't be read: "+reason(err), "give it to the agent's user, who is PostgreSQL's: chown -R USER "+dir)
+		return
+	case unfinished:
+		return
 	case len(entries) == 0:
-	default:
-		for _, name := range []string{"PG_VERSION", "global/pg_control", "pg_wal"} {
-			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-				v.add(Error, "postgresql.data_dir", "holds files but doesn't look like a data directory: no "+name,
-					"name an empty folder or a data directory; the agent never empties a folder it didn't fill")
-				return
-			}
+		v.writable(key, dir)
+		return
+	}
+	if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err != nil {
+		v.add(Error, key, fmt.Sprintf("holds files (%s) but is no data directory: it has no PG_VERSION", entries[0].Name()),
+			"name an empty folder or a data directory; the agent never empties a folder that it didn't fill")
+		return
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		v.add(Error, key, "can't be looked at: "+reason(err), "")
+		return
+	}
+	// PostgreSQL's own conditions (manual, section 19.2), which it tells only in its log.
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+		v.add(Error, key, fmt.Sprintf("belongs to user %d, and the agent is user %d", st.Uid, os.Geteuid()),
+			fmt.Sprintf("run the agent as the data directory's owner, or give it away: chown -R %d %s", os.Geteuid(), dir))
+	}
+	if mode := info.Mode().Perm(); mode&0o027 != 0 {
+		v.add(Error, key, fmt.Sprintf("has mode %04o, with which PostgreSQL doesn't start", mode), "chmod 0700 "+dir)
+	}
+}
+
+// creatable looks at the deepest folder above that exists.
+func (v *validator) creatable(key, path string) {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		_, err := os.Stat(dir)
+		if err == nil {
+			v.writable(key, dir)
+			return
+		}
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			v.add(Error, key, "can't be made: "+dir+": "+reason(err), "make it for the agent's user, or name another")
+			return
 		}
 	}
 }
 
+func (v *validator) writable(key, dir string) {
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		v.add(Error, key, "can't be made or filled: "+dir+": "+err.Error(), "make it for the agent's user, or name another")
+	}
+}
+
+// resolveWithin bounds all look-ups of names together.
+const resolveWithin = 3 * time.Second
+
+// resolvable warns of names that don't resolve: they may do so later, and others may see
+// them where this machine doesn't.
+func (v *validator) resolvable() {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveWithin)
+	defer cancel()
+	names := []struct {
+		path string
+		addr Address
+	}{
+		{"restapi.connect_address", v.c.REST.ConnectAddress},
+		{"postgresql.connect_address", v.c.Postgres.ConnectAddress},
+		{"raft.self_addr", v.c.Raft.SelfAddr},
+	}
+	for _, a := range v.c.Raft.PartnerAddrs {
+		names = append(names, struct {
+			path string
+			addr Address
+		}{"raft.partner_addrs", a})
+	}
+	for _, n := range names {
+		if host := n.addr.Host; host == "" || host == "*" || net.ParseIP(host) != nil {
+			continue
+		}
+		if _, err := net.DefaultResolver.LookupHost(ctx, n.addr.Host); err != nil {
+			v.add(Warning, n.path, fmt.Sprintf("names a host that doesn't resolve here: %s: %s", n.addr.Host, lookupReason(err)),
+				"correct the name, or make it known to the resolver (/etc/hosts, DNS)")
+		}
+	}
+}
+
+func lookupReason(err error) string {
+	var d *net.DNSError
+	if errors.As(err, &d) {
+		return d.Err
+	}
+	return err.Error()
+}
+
 func (v *validator) ports() {
+	raftKey := "raft.bind_addr"
+	if v.root.at(raftKey) == nil {
+		raftKey = "raft.self_addr"
+	}
 	for _, p := range []struct {
 		path string
 		addr Address
 	}{
 		{"restapi.listen", v.c.REST.Listen},
 		{"postgresql.listen", Address{firstHost(v.c.Postgres.ListenAddresses), v.c.Postgres.Port}},
-		{"raft.bind_addr", v.raftListen()},
+		{raftKey, v.raftListen()},
 	} {
 		if p.addr.Port == 0 {
 			continue
@@ -149,12 +242,16 @@ func (v *validator) ports() {
 			p.addr.Host = ""
 		}
 		l, err := net.Listen("tcp", net.JoinHostPort(p.addr.Host, fmt.Sprint(p.addr.Port)))
-		if err != nil {
-			v.add(Error, p.path, "can't be listened on: "+opReason(err), "stop what uses it, or choose another address")
-			continue
-		}
-		if err := l.Close(); err != nil {
-			v.add(Warning, p.path, "can't be closed: "+opReason(err), "")
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			v.add(Error, p.path, fmt.Sprintf("is taken: another program listens on %s (another agent, or a PostgreSQL?)", p.addr),
+				"stop it, or change "+p.path)
+		case err != nil:
+			v.add(Error, p.path, "can't be listened on: "+opReason(err), "name an address of this machine")
+		default:
+			if err := l.Close(); err != nil {
+				v.add(Warning, p.path, "can't be closed: "+opReason(err), "")
+			}
 		}
 	}
 }

@@ -82,7 +82,7 @@ func readFiles(path string) (*tree, []Problem, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, nil
 	case err != nil:
-		return nil, nil, fmt.Errorf("read configuration: %w", err)
+		return nil, nil, unreadable(err)
 	case info.Mode().IsRegular():
 		return mergeFiles([]string{path})
 	case !info.IsDir():
@@ -90,7 +90,7 @@ func readFiles(path string) (*tree, []Problem, error) {
 	}
 	entries, err := os.ReadDir(path) // sorted by name
 	if err != nil {
-		return nil, nil, fmt.Errorf("read configuration: %w", err)
+		return nil, nil, unreadable(err)
 	}
 	var files []string
 	for _, e := range entries {
@@ -105,13 +105,20 @@ func readFiles(path string) (*tree, []Problem, error) {
 	return mergeFiles(files)
 }
 
+func unreadable(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("read configuration: %w: give the file to the agent's user (it holds passwords: mode 0600)", err)
+	}
+	return fmt.Errorf("read configuration: %w", err)
+}
+
 func mergeFiles(files []string) (*tree, []Problem, error) {
 	root := newMap(pos{})
 	var problems, fatal Problems
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read configuration: %w", err)
+			return nil, nil, unreadable(err)
 		}
 		t, found := parseYAML(file, text)
 		switch {
