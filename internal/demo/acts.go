@@ -2,13 +2,13 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pgregent/regent/fsm"
@@ -20,6 +20,8 @@ import (
 // open makes a cluster out of three empty folders.
 func (d *demo) open(ctx context.Context) error {
 	d.print("%s\n", d.paint(bold, "Regent: three PostgreSQL nodes on this machine, one of them primary; then we break things."))
+	d.print("Three acts: the primary's machine dies; only its agent dies; a planned switchover. A client inserts rows all the\n" +
+		"time, and every member is asked for its role all the time. The times on the left are seconds since the start.\n")
 	d.print("Everything lives in %s and is gone when the demo ends.\n", d.base.Dir)
 	d.act("A cluster out of three empty folders")
 	d.step("three agents start; they agree through a store of their own, so nothing else is needed")
@@ -70,6 +72,12 @@ func (d *demo) list(ctx context.Context) error {
 	}
 	said, err := d.run(ctx, first, "list")
 	d.block(said)
+	if !d.listed && err == nil {
+		d.listed = true
+		d.note("TL is the timeline, which goes up by one whenever another member becomes primary. LSN is a position in\n" +
+			"the WAL, Lag how many MB a replica is behind.")
+		d.print("\n")
+	}
 	return err
 }
 
@@ -123,16 +131,16 @@ func (d *demo) nodeDies(ctx context.Context) error {
 	if err := old.KillNode(); err != nil {
 		return err
 	}
-	d.note("Nobody says goodbye, so the others wait until %s's lease ends (ttl %s).", old.Name(), d.cluster.TTL())
+	d.note("Nobody says goodbye, so the others wait until %s's lease ends: ttl, which is %s here. 30 s is the default,\n"+
+		"as it is Patroni's; how short it may be depends on the network between the nodes.", old.Name(), d.cluster.TTL())
 	if err := scene.tell(ctx, "the fail-over", d.primaryOtherThan(old)); err != nil {
 		return d.withLogs(err)
 	}
-	gap := d.outage(struck)
+	d.outage("machine dies", struck)
 	winner := d.primaryNow()
 	if winner == nil {
 		return d.withLogs(fmt.Errorf("after the fail-over: %w", sandbox.ErrNoPrimary))
 	}
-	d.step("%s", d.paint(bold, "the client's outage: "+duration(gap.Length())))
 	if err := d.reasons(ctx, winner, struck, fsm.Leading); err != nil {
 		return err
 	}
@@ -199,9 +207,8 @@ func (d *demo) agentDies(ctx context.Context) error {
 	if err := scene.tell(ctx, "the fail-over", d.primaryOtherThan(old)); err != nil {
 		return d.withLogs(err)
 	}
-	gap := d.outage(struck)
 	d.separation(old, struck)
-	d.step("%s", d.paint(bold, "the client's outage: "+duration(gap.Length())))
+	d.outage("agent dies", struck)
 	if err := d.comesBack(ctx, old); err != nil {
 		return err
 	}
@@ -236,10 +243,10 @@ func (d *demo) separation(old *sandbox.Node, from time.Time) {
 			winner, began = s.Node, s.FirstSent
 		}
 	}
-	if winner == "" {
-		return
+	if winner == "" || began < ended {
+		return // the judge will say so
 	}
-	d.step("%s was last seen as primary at %.3f s, %s first at %.3f s: %s between them",
+	d.step("the keeper stopped %s in time: it was last seen as primary at %.3f s, %s first at %.3f s: %s between them",
 		old.Name(), ended.Seconds(), winner, began.Seconds(), duration(began-ended))
 	rate, _ := history.Rate(d.watcher.Spans(), old.Name(), d.since(from), d.since(time.Now()))
 	d.step("%s", d.paint(bold, fmt.Sprintf("never two primaries (%.0f looks a second)", rate)))
@@ -260,24 +267,30 @@ func (d *demo) switchover(ctx context.Context) error {
 	struck := time.Now()
 	scene := d.watchFrom(struck)
 	d.step("hand the leadership from %s to %s", old.Name(), candidate.Name())
-	type answer struct {
-		said string
-		err  error
-	}
+	said, err := "", error(nil)
 	command := []string{"switchover", "--leader", old.Name(), "--candidate", candidate.Name(), "--force"}
-	answered := make(chan answer, 1)
-	go func() {
-		said, err := d.run(ctx, old, command...)
-		answered <- answer{said, err}
-	}()
-	told := scene.tell(ctx, "the switchover", func() bool { return d.primaryNow() == candidate || len(answered) > 0 })
-	a := <-answered
-	d.step("the operator's command ended:")
-	d.block(a.said)
-	if err := errors.Join(a.err, told); err != nil {
+	watch, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	var operator sync.WaitGroup
+	operator.Go(func() {
+		if said, err = d.run(ctx, old, command...); err != nil {
+			failed(err)
+		}
+	})
+	told := scene.tell(watch, "the switchover", func() bool {
+		last := d.writer.Last()
+		return d.primaryNow() == candidate && last.Node == candidate.Name() && last.Sent > d.since(struck)
+	})
+	operator.Wait()
+	d.step("what the operator saw:")
+	d.block(said)
+	if err == nil {
+		err = told
+	}
+	if err != nil {
 		return d.withLogs(err)
 	}
-	d.step("%s", d.paint(bold, "the client's outage: "+duration(d.outage(struck).Length())))
+	d.outage("switchover", struck)
 	if _, err := d.awaitWhole(ctx); err != nil {
 		return d.withLogs(err)
 	}
@@ -287,6 +300,7 @@ func (d *demo) switchover(ctx context.Context) error {
 // journals recomputes every decision that the agents took.
 func (d *demo) journals(ctx context.Context) error {
 	d.act("Afterwards")
+	d.step("every decision was written down with what it was made of, and can be made again:")
 	for _, n := range d.cluster.Nodes() {
 		report, err := replay.Check(n.JournalDir())
 		if err != nil {
@@ -302,6 +316,9 @@ func (d *demo) journals(ctx context.Context) error {
 func (d *demo) balance(context.Context) error {
 	if len(d.broken) > 0 {
 		return fmt.Errorf("%w: %s", ErrPromise, strings.Join(d.broken, "; "))
+	}
+	for _, o := range d.outages {
+		d.step("%-13s the client could not write for %s", o.what+":", duration(o.length))
 	}
 	d.step("%s", d.paint(green, fmt.Sprintf("done: %d rows acknowledged, %d lost, never two primaries", d.writer.Acked(), len(d.lost))))
 	return nil

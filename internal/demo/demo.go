@@ -42,6 +42,16 @@ type demo struct {
 	lost []int64
 	// broken are the promises that were.
 	broken []string
+	// outages of the acts so far.
+	outages []outage
+	// listed: the table has been explained.
+	listed bool
+}
+
+// outage is for how long the client could not write in an act.
+type outage struct {
+	what   string
+	length time.Duration
 }
 
 // Run runs the demo in a base. It returns nil when the script ran to its end and nothing
@@ -139,9 +149,11 @@ func (d *demo) loss(ctx context.Context) (int, error) {
 	return count, nil
 }
 
-// outage is the longest time without an acknowledged insert since a moment.
-func (d *demo) outage(from time.Time) history.Gap {
-	return d.writer.Log().LongestGap(d.since(from), d.since(time.Now()))
+// outage tells the longest time without an acknowledged insert since a moment.
+func (d *demo) outage(what string, from time.Time) {
+	gap := d.writer.Log().LongestGap(d.since(from), d.since(time.Now()))
+	d.outages = append(d.outages, outage{what, gap.Length()})
+	d.step("%s", d.paint(bold, "the client's outage: "+duration(gap.Length())))
 }
 
 // judgeRoles looks for two primaries since a moment.

@@ -43,8 +43,9 @@ func TestDemoPlaysItsScriptAndItsJournalsReplayEqual(t *testing.T) {
 		"kill -9 of everything", "the client's inserts fail", "→ primary", "succeed again", "the client's outage", "Why?", "→ promoting",
 		"power on again", "acknowledged ones lost",
 		"kill -9 of the agent", "never two primaries", "0 rows of",
-		"hand the leadership", "Successfully switched over", "0 rows of",
-		"n1's journal replayed", "n2's journal replayed", "n3's journal replayed", "done: ", "everything was stopped")
+		"hand the leadership", "→ primary", "Successfully switched over", "0 rows of",
+		"n1's journal replayed", "n2's journal replayed", "n3's journal replayed",
+		"machine dies: ", "agent dies: ", "switchover: ", "done: ", "everything was stopped")
 	for _, colour := range []string{"\x1b", "THIS MUST NOT HAPPEN"} {
 		if strings.Contains(string(out), colour) {
 			t.Errorf("the output, which goes to no terminal, holds %q", colour)

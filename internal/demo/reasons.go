@@ -55,7 +55,7 @@ func (d *demo) reasons(ctx context.Context, n *sandbox.Node, from time.Time, pha
 		return err
 	}
 	d.print("\n")
-	d.note("Why? From the journal of %s (regent -c …/%s/patroni.yml journal show):", n.Name(), n.Name())
+	d.note("Why? From the journal of %s, on the same clock (regent -c …/%s/patroni.yml journal show):", n.Name(), n.Name())
 	for _, t := range found {
 		d.note("%7.3f s  %-26s %s", t.at.Sub(d.began).Seconds(), string(t.derived.From)+" → "+string(t.derived.To), t.derived.Text)
 	}
