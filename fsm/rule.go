@@ -149,6 +149,19 @@ func shutdownRule() rule {
 	}
 }
 
+// told chooses a rule's words: why it applies, or why it doesn't.
+func told(applies bool, why, whyNot string) (bool, string) {
+	if applies {
+		return true, why
+	}
+	return false, whyNot
+}
+
+// silent: the server runs, and its monitoring query was not answered.
+func (s *State) silent() (bool, string) {
+	return told(s.pg().Running && !s.pg().Ready, "PostgreSQL runs and does not answer: "+orNone(s.pg().Why), "PostgreSQL answers, or is down")
+}
+
 // always is a when for the last rule of a list.
 func always(text string) func(*State) (bool, string) {
 	return func(*State) (bool, string) { return true, text }

@@ -47,7 +47,7 @@ func bootstrappingRules() []rule {
 			when: func(s *State) (bool, string) {
 				mine := s.pg().Data.SystemID
 				recorded := s.Boots.Stage == "record" && mine.Valid() && s.view().Initialize.SystemID == mine
-				return s.Boots.Stage == "done" || recorded, "step: " + s.Boots.Stage
+				return told(s.Boots.Stage == "done" || recorded, "step: "+s.Boots.Stage, "the cluster is still being created, step: "+s.Boots.Stage)
 			},
 			do:     func(e *effects) { e.Boots = BootstrapWork{Stage: "done"} },
 			status: func(*State) string { return "initialized a new cluster" },

@@ -111,7 +111,7 @@ func startingRules() []rule {
 		},
 		{
 			id: "coming-up", when: func(s *State) (bool, string) {
-				return s.unseen() || s.pg().Running, "PostgreSQL is starting"
+				return told(s.unseen() || s.pg().Running, "PostgreSQL is starting", "PostgreSQL is down, and no start is under way")
 			},
 			status: func(*State) string { return "starting as a secondary" },
 		},

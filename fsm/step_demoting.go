@@ -234,13 +234,13 @@ func giveUpRules() []rule {
 		},
 		{
 			id: "moving-key", when: func(s *State) (bool, string) {
-				return s.Demote.Stage == "move", "hand-over to " + orNone(string(s.Demote.To))
+				return told(s.Demote.Stage == "move", "hand-over to "+orNone(string(s.Demote.To)), "no hand-over is under way")
 			},
 			do: func(e *effects) { e.moveKey() },
 		},
 		{
 			id: "verifying", when: func(s *State) (bool, string) {
-				return s.Demote.Stage == "verify", "finding out whether the key was moved"
+				return told(s.Demote.Stage == "verify", "finding out whether the key was moved", "there is no doubt where the key is")
 			},
 			do: func(e *effects) {
 				switch {
@@ -256,12 +256,12 @@ func giveUpRules() []rule {
 		},
 		{
 			id: "last-processes", when: func(s *State) (bool, string) {
-				return s.doing(Stop{}), "the last processes of PostgreSQL are ending"
+				return told(s.doing(Stop{}), "the last processes of PostgreSQL are ending", "no stop is under way")
 			},
 		},
 		{
 			id: "releasing", when: func(s *State) (bool, string) {
-				return s.Demote.Stage == "release", "the key is to be released"
+				return told(s.Demote.Stage == "release", "the key is to be released", "the key is not to be released now")
 			},
 			do: func(e *effects) { e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: e.Demote.End}) },
 		},

@@ -62,7 +62,7 @@ func followingRules() []rule {
 		},
 		rule{
 			id: "silent", when: func(s *State) (bool, string) {
-				return s.pg().Running && !s.pg().Ready, "PostgreSQL runs and does not answer: " + orNone(s.pg().Why)
+				return s.silent()
 			},
 			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
 		},

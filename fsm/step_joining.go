@@ -124,7 +124,7 @@ func joiningEmptyRules() []rule {
 		},
 		{
 			id: "waiting-for-primary", when: func(s *State) (bool, string) {
-				return empty(s), "no data here, and no primary to copy from yet"
+				return told(empty(s), "no data here, and no primary to copy from yet", "there is data here")
 			},
 			status: func(*State) string { return "waiting for leader to bootstrap" },
 		},
@@ -237,7 +237,7 @@ func joiningRunningRules() []rule {
 		{
 			id: "unclaimed-primary", trigger: PrimaryUnclaimed,
 			when: func(s *State) (bool, string) {
-				return s.primaryUp(), "PostgreSQL accepts writes, and the leader key is not ours"
+				return told(s.primaryUp(), "PostgreSQL accepts writes, and the leader key is not ours", "PostgreSQL accepts no writes")
 			},
 			do: func(e *effects) {
 				e.beginDemotion(DemoteWork{Why: "a primary without the leader key", Mode: "fast"})
@@ -249,13 +249,13 @@ func joiningRunningRules() []rule {
 		{
 			id: "adopt-replica", trigger: ReplicaFound,
 			when: func(s *State) (bool, string) {
-				return s.standbyUp(), "PostgreSQL runs in recovery"
+				return told(s.standbyUp(), "PostgreSQL runs in recovery", "PostgreSQL doesn't run in recovery")
 			},
 			status: secondaryStatus,
 		},
 		{
 			id: "still-starting", when: func(s *State) (bool, string) {
-				return s.pg().Running, "PostgreSQL runs and does not answer: " + s.pg().Why
+				return told(s.pg().Running, "PostgreSQL runs and does not answer: "+s.pg().Why, "PostgreSQL is down")
 			},
 			status: func(*State) string { return "PostgreSQL is still starting up" },
 		},
@@ -268,7 +268,7 @@ func joiningStoppedRules() []rule {
 		{
 			id: "revive", trigger: ReviveNeeded,
 			when: func(s *State) (bool, string) {
-				return s.believes() && !s.pg().Data.Standby, "the leader key is ours and the data is a primary's"
+				return told(s.believes() && !s.pg().Data.Standby, "the leader key is ours and the data is a primary's", "the leader key is not ours, or the data is a standby's")
 			},
 			do: func(e *effects) { e.beginRevival() },
 		},
@@ -282,7 +282,7 @@ func joiningStoppedRules() []rule {
 		{
 			id: "start-standby", trigger: StandbyStartNeeded,
 			when: func(s *State) (bool, string) {
-				return s.Store.Known, "nobody else leads"
+				return told(s.Store.Known, "nobody else leads", "nothing is known of the store")
 			},
 			do: func(e *effects) {
 				e.Rejoin.Stage = "start-alone"

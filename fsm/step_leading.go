@@ -101,7 +101,7 @@ func leadingRules() []rule {
 		},
 		rule{
 			id: "silent", when: func(s *State) (bool, string) {
-				return !s.pg().Ready, "PostgreSQL runs and does not answer: " + s.pg().Why
+				return told(!s.pg().Ready, "PostgreSQL runs and does not answer: "+s.pg().Why, "PostgreSQL answers")
 			},
 			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
 		},

@@ -82,7 +82,7 @@ func racingRules() []rule {
 		},
 		{
 			id: "ask", when: func(s *State) (bool, string) {
-				return s.Race.Stage == "detach" || s.Race.Stage == "wait", "asking everybody for positions of now"
+				return told(s.Race.Stage == "detach" || s.Race.Stage == "wait", "asking everybody for positions of now", "everybody has been asked")
 			},
 			do:     func(e *effects) { e.probe() },
 			status: raceStatus,

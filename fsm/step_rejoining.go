@@ -139,7 +139,7 @@ func rejoiningRules() []rule {
 		status: func(*State) string { return "starting as a secondary" },
 	}, {
 		id: "still-starting", when: func(s *State) (bool, string) {
-			return s.pg().Running && !s.pg().Ready, "PostgreSQL runs and does not answer: " + orNone(s.pg().Why)
+			return s.silent()
 		},
 		status: func(*State) string { return "PostgreSQL is still starting up" },
 	}, {

@@ -36,20 +36,24 @@ func restartingRules() []rule {
 	return append(rules,
 		rule{
 			id: "primary-up", trigger: Restarted,
-			when:   func(s *State) (bool, string) { return up(s) && s.primaryUp(), "the restarted primary is up" },
+			when: func(s *State) (bool, string) {
+				return told(up(s) && s.primaryUp(), "the restarted primary is up", "no restarted primary is up")
+			},
 			do:     func(e *effects) { e.restarted() },
 			status: leaderStatus,
 		},
 		rule{
 			id: "standby-up", trigger: ReplicaFound,
-			when:   func(s *State) (bool, string) { return up(s) && s.standbyUp(), "the restarted standby is up" },
+			when: func(s *State) (bool, string) {
+				return told(up(s) && s.standbyUp(), "the restarted standby is up", "no restarted standby is up")
+			},
 			do:     func(e *effects) { e.restarted() },
 			status: secondaryStatus,
 		},
 		rule{
 			id: "start", when: func(s *State) (bool, string) {
 				down := s.Restart.Stage == "stop-failed" && !s.unseen() && !s.pg().Running
-				return s.Restart.Stage == "start" || down, "PostgreSQL is down, and is to be started again"
+				return told(s.Restart.Stage == "start" || down, "PostgreSQL is down, and is to be started again", "PostgreSQL is not to be started now")
 			},
 			do: func(e *effects) {
 				e.Restart.Stage = "started"
@@ -81,7 +85,7 @@ func restartingRules() []rule {
 		},
 		rule{
 			id: "working", when: func(s *State) (bool, string) {
-				return s.unseen() || s.pg().Running, "a step of the restart is under way"
+				return told(s.unseen() || s.pg().Running, "a step of the restart is under way", "no step of the restart is under way")
 			},
 			status: func(s *State) string {
 				if s.Restart.Primary {

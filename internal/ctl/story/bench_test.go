@@ -21,7 +21,7 @@ func writeRestless(tb testing.TB, dir string, n int) (from, to time.Time) {
 	tb.Helper()
 	var state fsm.State
 	machine := fsm.New()
-	j, _, err := journal.Open(dir, journal.Options{MaxSize: 4 << 30, Snapshot: func() json.RawMessage {
+	j, _, err := journal.Open(dir, journal.Options{MaxSize: 2 << 30, Snapshot: func() json.RawMessage {
 		b, err := json.Marshal(replay.Snapshot{Schema: fsm.StateSchema, Table: fsm.TableHash(), Binary: "test", State: state})
 		if err != nil {
 			tb.Error(err)
