@@ -44,6 +44,8 @@ type Config struct {
 	// Logger receives what operators should know. Required.
 	Logger *slog.Logger
 
+	snapshotEvery time.Duration // how often the log's length is looked at
+
 	network network               // tests replace it; nil: TCP
 	now     func() events.Instant // tests replace it; nil: the boot clock
 }
@@ -86,6 +88,7 @@ func (c Config) withDefaults() Config {
 	if c.BindAddr == "" {
 		c.BindAddr = c.SelfAddr
 	}
+	set(&c.snapshotEvery, 30*time.Second)
 	if c.network == nil {
 		c.network = tcp{}
 	}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -87,12 +86,13 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 	}
 	notices := make(chan bool, 8)
 	// The newest entries are looked at again and again, for what comes before the next one.
-	recent, err := raft.NewLogCache(recentEntries, folder.logs)
+	s.disk = &disk{store: folder.logs, dir: cfg.DataDir, log: quiet, ctx: s.life}
+	recent, err := raft.NewLogCache(recentEntries, s.disk)
 	if err != nil {
 		s.end()
 		return nil, errors.Join(fmt.Errorf("start raft: %w: %w", dcs.ErrBroken, err), s.transport.Close(), s.outside.Close())
 	}
-	r, err := raft.NewRaft(raftConfig(cfg, folder.id, quiet, notices), s.replica, recent, folder.logs, folder.snaps, s.transport)
+	r, err := raft.NewRaft(raftConfig(cfg, folder.id, quiet, notices), s.replica, recent, s.disk, folder.snaps, s.transport)
 	if err != nil {
 		s.end()
 		return nil, errors.Join(fmt.Errorf("start raft: %w: %w", dcs.ErrBroken, err), s.transport.Close(), s.outside.Close())
@@ -102,6 +102,10 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 	s.offices = &offices{store: s, notices: notices, news: make(chan struct{}, 1)}
 	return s, nil
 }
+
+// trailing entries stay in the log after a snapshot, for followers that are a little
+// behind; the log's file, which never shrinks, has room for a few times as many.
+const trailing = 1024
 
 // recentEntries are kept in memory.
 const recentEntries = 64
@@ -114,9 +118,9 @@ func raftConfig(cfg Config, id raft.ServerID, quiet *throttle, notices chan bool
 	conf.LeaderLeaseTimeout = cfg.Timings.LeaderLease
 	conf.CommitTimeout = cfg.Timings.Commit
 	// The content is small, so snapshots are cheap and a long log is not worth keeping.
-	conf.TrailingLogs = 1024
-	conf.SnapshotThreshold = 4096
-	conf.SnapshotInterval = 2 * time.Minute
+	conf.TrailingLogs = trailing
+	conf.SnapshotThreshold = 2 * trailing
+	conf.SnapshotInterval = cfg.snapshotEvery
 	conf.ShutdownOnRemove = false
 	conf.NotifyCh = notices
 	conf.NoLegacyTelemetry = true

@@ -167,7 +167,7 @@ func fittest(voters []raft.Server, answers []*Status, h health) (best raft.Serve
 	var most uint64
 	for i, voter := range voters {
 		st := answers[i]
-		if st == nil || st.ID != string(voter.ID) || st.LeaderID != h.leader ||
+		if st == nil || st.Trouble != "" || st.ID != string(voter.ID) || st.LeaderID != h.leader ||
 			st.Age < 0 || st.Age > h.age || st.Applied+closeLog < h.applied {
 			continue
 		}

@@ -28,6 +28,8 @@ type Status struct {
 	// Age of the node's view: how long ago it was known to hold everything that is
 	// committed. Negative: not since it started.
 	Age time.Duration `json:"age"`
+	// Trouble with the raft folder, in words; empty if the last write to it succeeded.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // Server of the cluster.
@@ -63,6 +65,9 @@ func (s *Store) status() Status {
 	}
 	if id != "" {
 		out.LeaderName = nameOf(id)
+	}
+	if err := s.disk.ailing(); err != nil {
+		out.Trouble = err.Error()
 	}
 	inside := s.participating()
 	for _, server := range out.Servers {

@@ -28,6 +28,7 @@ type Store struct {
 	transport *transport
 	raft      *raft.Raft
 	listener  *listener
+	disk      *disk
 	guard     *guard
 	peers     *peers
 	// outside is how this node uses the store while it is no part of the cluster.

@@ -117,8 +117,11 @@ func (a *App) raftTable(name string, members []embedded.Member) {
 			if m.Voter {
 				answering++
 			}
+			if m.Status.Trouble != "" {
+				row[4] = "can't write"
+			}
 			row[5], row[6] = strconv.FormatUint(m.Status.Term, 10), strconv.FormatUint(m.Status.Applied, 10)
-			if m.Status.Age >= 0 {
+			if m.Status.Age >= 0 && m.Status.Role != embedded.RoleLeader { // a leader knows what there is
 				row[7] = m.Status.Age.Round(time.Millisecond).String()
 			}
 		}
@@ -134,6 +137,8 @@ func (a *App) raftTable(name string, members []embedded.Member) {
 	for _, m := range members {
 		if m.Error != nil {
 			a.printf(" %s: %v\n", m.Name, m.Error)
+		} else if m.Status.Trouble != "" {
+			a.printf(" %s: %s\n", m.Name, m.Status.Trouble)
 		}
 	}
 }
@@ -157,6 +162,8 @@ func (a *App) raftJSON(members []embedded.Member) error {
 		}
 		if m.Error != nil {
 			r.Error = m.Error.Error()
+		} else {
+			r.Error = m.Status.Trouble
 		}
 		rows = append(rows, r)
 	}

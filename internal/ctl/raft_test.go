@@ -64,7 +64,7 @@ func TestTheStoresMembersAreListedAndChanged(t *testing.T) {
 	want := `+ Raft: demo -------------+---------------+-----------+----------------+------+-------+-------+
 | Member  | Id            | Address       | Role      | State          | Term | Entry |   Age |
 +---------+---------------+---------------+-----------+----------------+------+-------+-------+
-| pg01    | 0f3e7b1c-0001 | 10.0.0.1:2222 | leader    | running        |    7 |  1234 |  12ms |
+| pg01    | 0f3e7b1c-0001 | 10.0.0.1:2222 | leader    | running        |    7 |  1234 |       |
 | pg02    | 0f3e7b1c-0001 | 10.0.0.2:2222 | voter     | running        |    7 |  1233 | 132ms |
 | pg03    | 0f3e7b1c-0001 | 10.0.0.4:2222 | non-voter | running        |    7 |  1230 |       |
 | witness | 0f3e7b1c-0001 | 10.0.0.3:2222 | voter     | doesn't answer |      |       |       |
