@@ -137,7 +137,7 @@ func (a *App) raftTable(name string, members []embedded.Member) {
 	for _, m := range members {
 		if m.Error != nil {
 			a.printf(" %s: %v\n", m.Name, m.Error)
-		} else if m.Status.Trouble != "" {
+		} else if m.Status != nil && m.Status.Trouble != "" {
 			a.printf(" %s: %s\n", m.Name, m.Status.Trouble)
 		}
 	}
@@ -162,7 +162,7 @@ func (a *App) raftJSON(members []embedded.Member) error {
 		}
 		if m.Error != nil {
 			r.Error = m.Error.Error()
-		} else {
+		} else if m.Status != nil {
 			r.Error = m.Status.Trouble
 		}
 		rows = append(rows, r)
