@@ -4,9 +4,10 @@
 //	  │
 //	  ├── Trial: settle ─▶ strike ─▶ wait until whole ─▶ evidence ─▶ judge ─▶ verdict
 //	  │
-//	  ├── Soak:  random strikes, one trial each, until the first violation; at the end every
-//	  │          journal is replayed
+//	  ├── Soak:  random strikes, one trial each, until the first violation; what agents and
+//	  │          keepers use is sampled against budgets, at the end every journal is replayed
 //	  └── Bench: each line of the speed goals, some trials each; p50 and max beside the goal
+//	             and beside the floor, which is the same done to bare PostgreSQL
 //
 // It looks at the product from outside: processes, SQL, HTTP and journals. Nothing of the
 // product leans on it.

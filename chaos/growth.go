@@ -46,6 +46,8 @@ const sampleEvery = 10 * time.Second
 type growth struct {
 	last   time.Time
 	series map[string][]float64
+	// trouble is why the latest look failed.
+	trouble error
 }
 
 // sample looks, unless it did so a moment ago. Agents that are just being restarted are missed.
@@ -57,7 +59,7 @@ func (g *growth) sample(ctx context.Context, c *sandbox.Cluster) {
 	most := map[string]float64{}
 	for _, n := range c.Nodes() {
 		values, err := usageOfNode(ctx, n)
-		if err != nil {
+		if g.trouble = err; err != nil {
 			return // half a sample would be compared with whole ones
 		}
 		for name, v := range values {
@@ -82,8 +84,8 @@ type Usage struct {
 	Exceeded, Grown bool
 }
 
-// OK reports that the budget was kept.
-func (u Usage) OK() bool { return !u.Exceeded && !u.Grown }
+// OK reports that the budget was kept. One that was never measured wasn't.
+func (u Usage) OK() bool { return u.Samples > 0 && !u.Exceeded && !u.Grown }
 
 // fewestSamples is how many samples growth is judged from at least: each quarter needs some.
 const fewestSamples = 16
@@ -94,6 +96,7 @@ func (g *growth) usages() []Usage {
 	for _, b := range budgets() {
 		s := g.series[b.name]
 		if len(s) == 0 {
+			out = append(out, Usage{Name: b.name, Unit: b.unit, Most: b.most, Growth: b.growth})
 			continue
 		}
 		quarter := max(1, len(s)/4)

@@ -23,8 +23,11 @@ func TestGrowthIsJudgedByQuartersAndPeaks(t *testing.T) {
 	} {
 		g := growth{series: map[string][]float64{"agent, RSS": c.values}}
 		got := g.usages()
-		if len(got) != 1 || got[0].Grown != c.grown || got[0].Exceeded != c.exceeded || got[0].OK() == (c.grown || c.exceeded) {
+		if len(got) != len(budgets()) || got[0].Grown != c.grown || got[0].Exceeded != c.exceeded || got[0].OK() == (c.grown || c.exceeded) {
 			t.Errorf("%s: %+v, want grown %v, exceeded %v", c.name, got, c.grown, c.exceeded)
+		}
+		if got[1].OK() {
+			t.Errorf("%s: a budget that was never measured was kept: %+v", c.name, got[1])
 		}
 	}
 }

@@ -88,7 +88,11 @@ func (o SoakOptions) soak(ctx context.Context, a *Arena, result *SoakResult) err
 		err = fmt.Errorf("%w after %d strikes: %w", ErrInterrupted, result.Strikes, context.Cause(ctx))
 	}
 	for _, u := range result.Usage {
-		if !u.OK() && err == nil {
+		switch {
+		case err != nil || u.OK():
+		case u.Samples == 0:
+			err = fmt.Errorf("%w: %s was never measured (last trouble: %v)", ErrViolation, u.Name, result.unmeasured)
+		default:
 			err = fmt.Errorf("%w: %s: at most %s, grew from %s to %s; the budget is %s, and %s of growth", ErrViolation, u.Name,
 				figure(u.Peak, u.Unit), figure(u.First, u.Unit), figure(u.Last, u.Unit), figure(u.Most, u.Unit), figure(u.Growth, u.Unit))
 		}
@@ -106,7 +110,7 @@ const maxUncounted = 20
 // strikes makes the trials.
 func (o SoakOptions) strikes(ctx context.Context, a *Arena, result *SoakResult) error {
 	var grown growth
-	defer func() { result.Usage = grown.usages() }()
+	defer func() { result.Usage, result.unmeasured = grown.usages(), grown.trouble }()
 	schedule := o.schedule()
 	for counted := 0; (o.Strikes == 0 || counted < o.Strikes) && (o.For == 0 || time.Since(result.Began) < o.For); {
 		t, err := a.Try(ctx, schedule())

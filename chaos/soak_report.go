@@ -30,6 +30,7 @@ type SoakResult struct {
 	Window                time.Duration
 	StaleAcked, StaleLost int
 	Usage                 []Usage
+	unmeasured            error // why the latest look at the usage failed
 	// Replays is a sentence for each journal.
 	Replays []string
 	// Trouble is why it ended early; empty when it ran to its end.
@@ -99,6 +100,10 @@ func (r SoakResult) Text(w io.Writer) {
 		tell(w, "%s\n", r.windows())
 	}
 	for _, u := range r.Usage {
+		if u.Samples == 0 {
+			tell(w, "%-20s never measured\n", u.Name)
+			continue
+		}
 		mark := ""
 		if !u.OK() {
 			mark = "  OVER BUDGET"

@@ -16,6 +16,8 @@
 //     working in the cluster's folder, never by their name.
 //   - Two sandboxes never meet: their ports are reserved as long as they live.
 //
+// Bare are two servers without any agent, for whoever wants to know what an agent costs.
+//
 // A node is treated as a machine would be: its agent is restarted when it ends, as by an init
 // system, until its power is off. The package breaks things when it is told to; what to break
 // when, and what to think of the result, is not decided here.
