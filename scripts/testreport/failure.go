@@ -14,6 +14,8 @@ const (
 	maxReasonWidth = 300
 	// chatty is how often a place in a test may speak before it counts as a log.
 	chatty = 3
+	// toldAlready marks such a place.
+	toldAlready = -1
 	// maxFollowing is how many further lines a message may have before it counts as a dump, of
 	// which the first line says enough.
 	maxFollowing = 3
@@ -52,7 +54,7 @@ var (
 
 // reasonsOf finds in a test's output the sentences that say why it failed. go test doesn't tell
 // what was logged from what was complained about, so a place that speaks again and again is
-// taken for a log, and of a message with many lines only the first is kept.
+// taken for a log, of which the first message is kept, as is the first line of a message with many.
 func reasonsOf(output []string) []string {
 	messages, deaths := messagesOf(lines(output))
 	spoke := map[string]int{}
@@ -61,7 +63,11 @@ func reasonsOf(output []string) []string {
 	}
 	out := deaths
 	for _, m := range messages {
-		if spoke[m.place] > chatty && len(spoke) > 1 {
+		if n := spoke[m.place]; n > chatty && len(spoke) > 1 {
+			out = append(out, fmt.Sprintf("%s: %s (and %d more here)", m.place, narrow(m.text, maxReasonWidth/2), n-1))
+			spoke[m.place] = toldAlready
+			continue
+		} else if n == toldAlready {
 			continue
 		}
 		out = append(out, m.place+": "+m.text)

@@ -48,6 +48,7 @@ func TestTheEndOfALongReportSaysWhyAndNothingElse(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	want := "--- m/big TestBig\n" +
+		"    log_test.go:12: time=now level=INFO msg=\"chatter 0\" (and 999 more here)\n" +
 		"    big_test.go:40: start: want running, got stopped\n" +
 		"        and another line\n" +
 		"    big_test.go:77: the server's log:\n" +
