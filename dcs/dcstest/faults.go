@@ -50,6 +50,9 @@ func (s *suite) leaderKilled() {
 // while the leader is killed. Whatever view anyone gets, it holds the keys for as
 // long as the holder's arithmetic says (safety rule S6).
 func (s *suite) leasesOutliveLeaders() {
+	// What a leader knew of the time may get lost with it. The longer it was in office the
+	// more that is, and here it has to be more than the bound.
+	s.wait(s.LateAfterFault + s.TTL)
 	leader := s.leader()
 	_, out := s.sides(leader)
 	ttl := 3 * s.TTL

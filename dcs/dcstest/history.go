@@ -99,14 +99,20 @@ func (h *history) finish(late time.Duration) []porcupine.Operation {
 // operations to mean anything.
 func Check(t T, ops []porcupine.Operation, atLeast int) {
 	t.Helper()
+	check(t, ops, atLeast, time.Minute)
+}
+
+// check gives up after a while: that there is no order can take very long to find out.
+func check(t T, ops []porcupine.Operation, atLeast int, limit time.Duration) {
+	t.Helper()
 	if len(ops) < atLeast {
 		t.Errorf("only %d operations went through, expected %d at least", len(ops), atLeast)
 	}
 	if err := revisionsFollow(ops); err != nil {
 		t.Error(err)
-		return // to find out that there is no order can take long
+		return
 	}
-	result, info := porcupine.CheckOperationsVerbose(model(), ops, time.Minute)
+	result, info := porcupine.CheckOperationsVerbose(model(), ops, limit)
 	switch result {
 	case porcupine.Ok:
 	case porcupine.Illegal:
@@ -198,6 +204,6 @@ func (s *suite) history() {
 	ops := Workload(ctx, s.Stores, s.prefix, Pace{
 		Timeout: s.Failover, Between: s.TTL / 60, TTL: s.TTL, Late: s.Late + s.Failover,
 	})
-	Check(s.T, ops, 100)
+	check(s.T, ops, 100, 3*s.Patience)
 	s.note = fmt.Sprintf("%d operations", len(ops))
 }

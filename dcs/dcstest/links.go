@@ -47,14 +47,10 @@ func (s *suite) lostReplies() {
 	happened := 0
 	for n := range 3 {
 		kv, _ := s.view(other).Get(s.key("n"))
-		err := lost(func(ctx context.Context) error {
-			_, err := client.Commit(ctx, dcs.Txn{
-				Guards: []dcs.Guard{{Key: s.key("n"), Version: kv.Version}},
-				Writes: []dcs.Write{dcs.Put(s.key("n"), fmt.Append(nil, string(kv.Value), "+"))},
-			})
-			return err
-		})
-		honest("a commit", err)
+		honest("a commit", s.lostUntilDone(i, other, kv, dcs.Txn{
+			Guards: []dcs.Guard{{Key: s.key("n"), Version: kv.Version}},
+			Writes: []dcs.Write{dcs.Put(s.key("n"), fmt.Append(nil, string(kv.Value), "+"))},
+		}))
 		after, _ := s.view(other).Get(s.key("n"))
 		switch string(after.Value) {
 		case string(kv.Value):
@@ -83,6 +79,29 @@ func (s *suite) lostReplies() {
 	}
 	s.recovered("held", "-")
 	s.note = fmt.Sprintf("%d of 3 commits had happened", happened)
+}
+
+// lostUntilDone commits while replies are lost, and heals the link as soon as others see the
+// effect. Whoever then tries again what it got no answer to finds its own guard failing.
+func (s *suite) lostUntilDone(client int, other dcs.Store, before dcs.KV, txn dcs.Txn) error {
+	s.Helper()
+	s.view(s.store(client)) // it is connected
+	heal := s.inflict(LoseReplies, client)
+	defer heal()
+	result := make(chan error, 1)
+	go func() {
+		result <- s.within(s.Failover, func(ctx context.Context) error {
+			_, err := s.store(client).Commit(ctx, txn)
+			return err
+		})
+	}()
+	for end := time.Now().Add(4 * short); time.Now().Before(end); s.wait(5 * time.Millisecond) {
+		if kv, _ := s.viewOrNothing(other).Get(before.Key); kv.Version > before.Version {
+			break
+		}
+	}
+	heal()
+	return <-result
 }
 
 // watchResumes: a client's link breaks while others write and delete, and comes back.
@@ -203,7 +222,7 @@ func (s *suite) storm() {
 	wg.Wait()
 	s.insist(s.store(0), "after", "1")
 	s.recovered("after", "1")
-	Check(s.T, ops, 100)
+	check(s.T, ops, 100, 3*s.Patience)
 	s.note = fmt.Sprintf("%d operations, faults %v", len(ops), count)
 	s.Logf("%s", s.note)
 }

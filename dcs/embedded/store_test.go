@@ -20,7 +20,7 @@ import (
 // follows when votes were split.
 func storeBounds() dcstest.Bounds {
 	return dcstest.Bounds{
-		TTL: 500 * time.Millisecond, Late: 2 * time.Second, LateAfterFault: 2 * time.Second,
+		TTL: 500 * time.Millisecond, Late: 2 * time.Second, LateAfterFault: 1500 * time.Millisecond,
 		Failover: 5 * time.Second, Overrun: time.Second, Transit: 50 * time.Millisecond,
 		Storm: 6 * time.Second,
 	}
