@@ -11,6 +11,6 @@ while IFS=: read -r file line; do
 	package=./$(dirname "$file")
 	found=$((found + 1))
 	printf '== %s %s\n' "$package" "$target"
-	go test -run '^$' -fuzz "^${target}\$" -fuzztime "$time" "$package"
+	go test -run '^$' -fuzz "^${target}\$" -fuzztime "$time" -fuzzminimizetime 10x "$package"
 done < <(grep -rE --include='*_test.go' --exclude-dir=testdata '^func Fuzz[A-Za-z0-9_]*\(' . | sed 's|^\./||')
 printf '%d fuzz targets, %s each\n' "$found" "$time"

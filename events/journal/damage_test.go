@@ -2,9 +2,12 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 )
@@ -214,21 +217,44 @@ func TestRubbleIsBounded(t *testing.T) {
 	}
 }
 
-// FuzzDecode feeds arbitrary bytes to the record and segment readers.
+// FuzzDecode feeds arbitrary bytes to the record and segment readers: as a frame, as the
+// body of a frame whose checksum is right, and as a segment.
 func FuzzDecode(f *testing.F) {
+	folded := decision(4)
+	folded.Seq, folded.Covers = 412, 400
 	f.Add(appendFrame(nil, fact(1)))
 	f.Add(appendFrame(appendHeader(nil, 1, 1), decision(2)))
+	f.Add(appendFrame(appendFrame(appendHeader(nil, 7, 3), fact(3)), folded))
+	f.Add(appendFrame(nil, folded)[frameHeader:])
+	f.Add([]byte(`{"seq":1,"epoch":1,"kind":"a\u0041","at":-5,"wall":0,"boot":"\"","derived":true}`))
+	f.Add([]byte(`{"seq":18446744073709551615,"covers":2,"epoch":0,"kind":"x","at":1,"wall":1,"boot":"","payload":[{}]}`))
+	f.Add([]byte(`{"seq":01,"epoch":1,"kind":"x","at":1,"wall":1,"boot":""}`))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, n, err := decodeFrame(b); err == nil {
+		frame := func(b []byte) {
+			r, n, err := decodeFrame(b)
+			if err != nil {
+				return
+			}
 			if n <= frameHeader || n > len(b) {
 				t.Fatalf("a frame of %d bytes in %d", n, len(b))
 			}
+			if r.First() > r.Seq {
+				t.Fatalf("%+v stands for numbers from %d on", r, r.First())
+			}
 			if checkRecord(r) == nil {
 				again, _, err := decodeFrame(appendFrame(nil, r))
-				if err != nil || again.Seq != r.Seq || !bytes.Equal(again.Payload, r.Payload) {
+				if err != nil || again.Seq != r.Seq || again.Kind != r.Kind || again.At != r.At || !bytes.Equal(again.Payload, r.Payload) {
 					t.Fatalf("%+v became %+v: %v", r, again, err)
 				}
+			}
+		}
+		frame(b)
+		frame(framed(b))
+		if r, ok := readBody(b); ok && json.Valid(b) {
+			var slow diskRecord
+			if err := json.Unmarshal(b, &slow); err != nil || !reflect.DeepEqual(Record(slow), r) {
+				t.Fatalf("the quick reader made %+v of %s, the other %+v (%v)", r, b, slow, err)
 			}
 		}
 		s, err := scanBytes(t, b)
@@ -239,4 +265,12 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%d good bytes of %d", s.good, s.size)
 		}
 	})
+}
+
+// framed puts a length and the right checksum before a body.
+func framed(body []byte) []byte {
+	frame := append(make([]byte, frameHeader), body...)
+	binary.LittleEndian.PutUint32(frame, uint32(len(body)))
+	binary.LittleEndian.PutUint32(frame[4:], frameSum(frame))
+	return frame
 }
