@@ -96,7 +96,7 @@ func (s *starts) from(what string, segment []byte) uint64 {
 }
 
 // runOnce gives the folder of a journal back.
-func runOnce(t *testing.T, j *journal.Journal) {
+func runOnce(t testing.TB, j *journal.Journal) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
