@@ -76,6 +76,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 	if err == nil && resp.Success {
 		t.pacing.accepted(id, args.Term, sent)
+		t.promises.note(promise{id, args.Term, stored(args)})
 	}
 	switch {
 	case heartbeat && err == nil:

@@ -85,6 +85,11 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 			slices.ContainsFunc(configurationOf(r).Servers, func(s raft.Server) bool { return s.ID == id })
 	}
 	notices := make(chan bool, 8)
+	if err := s.keepsPromises(s.life); err != nil {
+		s.end()
+		s.peers.close()
+		return nil, errors.Join(err, s.transport.Close(), s.outside.Close())
+	}
 	// The newest entries are looked at again and again, for what comes before the next one.
 	s.disk = &disk{store: folder.logs, dir: cfg.DataDir, log: quiet, ctx: s.life}
 	recent, err := raft.NewLogCache(recentEntries, s.disk)

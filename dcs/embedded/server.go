@@ -129,6 +129,10 @@ func (s *Store) answer(ctx context.Context, req request) (response, error) {
 		return response{}, fmt.Errorf("%w: %w", dcs.ErrUnavailable, err)
 	case verbHello:
 		h := s.hello()
+		if req.Promise != nil {
+			p := s.transport.promises.of(req.Promise.ID)
+			h.Promised = &p
+		}
 		return response{Hello: &h}, nil
 	case verbStatus:
 		status := s.status()

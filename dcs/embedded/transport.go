@@ -152,6 +152,7 @@ type transport struct {
 	heard    contact
 	arrivals arrivals
 	pacing   pacing
+	promises promises
 	// leads tells whether this node leads in the term, and the server is to be sent the log.
 	leads   func(id raft.ServerID, term uint64) bool
 	recheck time.Duration // of leads, while waiting for a voter
@@ -201,6 +202,7 @@ func (t *transport) run(ctx context.Context, now func() events.Instant, r *raft.
 		case <-ctx.Done():
 			return
 		case rpc := <-t.NetworkTransport.Consumer():
+			t.promises.overhear(rpc.Command)
 			if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && req.Term >= r.CurrentTerm() {
 				t.heard.note(now(), req.LeaderCommitIndex, r.AppliedIndex())
 			}

@@ -45,7 +45,9 @@ type request struct {
 	Wait    time.Duration `json:"wait,omitempty"`
 	Command *kv.Command   `json:"command,omitempty"`
 	Change  *change       `json:"change,omitempty"`
-	Relay   bool          `json:"relay,omitempty"`
+	// Promise, with a hello, is what the caller still knows of itself.
+	Promise *promise `json:"promise,omitempty"`
+	Relay   bool     `json:"relay,omitempty"`
 }
 
 type response struct {
@@ -134,6 +136,8 @@ type hello struct {
 	Servers []Server `json:"servers,omitempty"`
 	// Leader that it follows; empty if none.
 	Leader raft.ServerID `json:"leader,omitempty"`
+	// Promised is what the answering node knows of the caller.
+	Promised *promise `json:"promised,omitempty"`
 }
 
 // maxFrame bounds a message. Views hold a few kilobytes; this is against garbage.

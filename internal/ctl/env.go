@@ -48,6 +48,8 @@ type StoreAddress struct {
 	Cluster string
 	// Secret of the cluster; unset: plain text.
 	Secret config.Secret
+	// Accept is a second secret that nodes may use, while it is being changed.
+	Accept config.Secret
 	// Files of certificates take the secret's place where there are any.
 	Files tlsconf.Files
 }

@@ -12,7 +12,7 @@ import (
 // OpenStore connects to the embedded store's nodes as a client that takes no part in
 // raft. It is what programs put into Env.Open.
 func OpenStore(ctx context.Context, at StoreAddress) (dcs.Store, error) {
-	secured, err := embedded.Security{Files: at.Files, Secret: at.Secret.Reveal()}.TLS("client")
+	secured, err := embedded.Security{Files: at.Files, Secret: at.Secret.Reveal(), Accept: at.Accept.Reveal()}.TLS("client")
 	if err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func (a *App) defaultFile() string {
 
 // storeAddress finds the store: -d, else the file's section.
 func (a *App) storeAddress(c *config.Config, scope string) (StoreAddress, error) {
-	at := StoreAddress{Secret: c.Raft.Password, Files: RaftSecurity(c.Raft).Files}
+	at := StoreAddress{Secret: c.Raft.Password, Accept: c.Raft.AcceptPassword, Files: RaftSecurity(c.Raft).Files}
 	if scope != "" {
 		at.Cluster = dcs.BasePath(c.Namespace, scope)
 	}
