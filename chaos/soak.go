@@ -112,8 +112,9 @@ func (o SoakOptions) strikes(ctx context.Context, a *Arena, result *SoakResult) 
 	var grown growth
 	defer func() { result.Usage, result.unmeasured = grown.usages(), grown.trouble }()
 	schedule := o.schedule()
+	strike := schedule()
 	for counted := 0; (o.Strikes == 0 || counted < o.Strikes) && (o.For == 0 || time.Since(result.Began) < o.For); {
-		t, err := a.Try(ctx, schedule())
+		t, err := a.Try(ctx, strike())
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -128,6 +129,7 @@ func (o SoakOptions) strikes(ctx context.Context, a *Arena, result *SoakResult) 
 		case t.Verdict.OK():
 			counted++
 			result.add(t)
+			strike = schedule()
 		case t.Verdict.Inconclusive():
 			tell(o.Out, "      doesn't count: %s\n", t.Verdict)
 			if result.Uncounted++; result.Uncounted > maxUncounted {
@@ -191,12 +193,12 @@ func within(rng *rand.Rand, least time.Duration, leases float64) func(*Arena) ti
 
 // schedule returns the strikes, one after the other: every kind once in random order, and so on.
 // Each strike draws from numbers of its own, so that it is the same whatever the ones before it
-// drew.
-func (o SoakOptions) schedule() func() Fault {
+// drew, and may be made again: one that nobody could vouch for is.
+func (o SoakOptions) schedule() func() func() Fault {
 	order := rand.New(rand.NewPCG(o.Seed, 0))
 	var deck []kind
 	number := uint64(0)
-	return func() Fault {
+	return func() func() Fault {
 		if len(deck) == 0 {
 			deck = o.kinds()
 			order.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
@@ -204,7 +206,8 @@ func (o SoakOptions) schedule() func() Fault {
 		next := deck[0]
 		deck = deck[1:]
 		number++
-		return next.make(rand.New(rand.NewPCG(o.Seed, number)))
+		own := number
+		return func() Fault { return next.make(rand.New(rand.NewPCG(o.Seed, own))) }
 	}
 }
 

@@ -86,6 +86,10 @@ func (r SoakResult) verdict() string {
 
 // Text writes the summary for a terminal.
 func (r SoakResult) Text(w io.Writer) {
+	if r.Strikes == 0 {
+		tell(w, "\nno strike was judged in %s\n%s\n", clock(r.Took), r.verdict())
+		return
+	}
 	tell(w, "\n%d strikes in %s, %d fail-overs", r.Strikes, clock(r.Took), r.Failovers)
 	if r.Uncounted > 0 {
 		tell(w, ", %d more that don't count", r.Uncounted)

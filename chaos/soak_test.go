@@ -70,7 +70,7 @@ func TestSeedRepeatsTheSchedule(t *testing.T) {
 	draw := func(o SoakOptions) (out []string) {
 		next := o.schedule()
 		for range 40 {
-			out = append(out, next().Name)
+			out = append(out, next()().Name)
 		}
 		return out
 	}

@@ -43,6 +43,7 @@ bootstrap:
       remove_data_directory_on_diverged_timelines: true
       parameters:
         shared_buffers: 32MB
+        max_wal_size: 256MB  # recycled WAL is kept up to this, and a rewind copies all of it
         dynamic_shared_memory_type: mmap  # a killed server leaves nothing in /dev/shm
         log_line_prefix: '%%m [%%p] '
   initdb:
