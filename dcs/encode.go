@@ -38,6 +38,9 @@ type MemberData struct {
 	Regent string
 	// HandOff is the lease that the leader key may be moved to (safety rule S15).
 	HandOff events.LeaseID
+	// Unfit says why the member's last promotion failed, Unfenced why its primary runs
+	// without a fence deadline.
+	Unfit, Unfenced string
 	// Extra fields follow in the order given.
 	Extra []Field
 }
@@ -76,6 +79,8 @@ func EncodeMember(m MemberData) []byte {
 	withFlag(v, "pause", m.Pause)
 	withText(v, fieldRegent, m.Regent)
 	withText(v, fieldHandOff, string(m.HandOff))
+	withText(v, fieldUnfit, m.Unfit)
+	withText(v, fieldUnfenced, m.Unfenced)
 	for _, f := range m.Extra {
 		withRaw(v, f.Name, f.Value)
 	}
@@ -84,8 +89,10 @@ func EncodeMember(m MemberData) []byte {
 
 // Our own fields of a member.
 const (
-	fieldRegent  = "regent"
-	fieldHandOff = "regent_lease"
+	fieldRegent   = "regent"
+	fieldHandOff  = "regent_lease"
+	fieldUnfit    = "regent_unfit"
+	fieldUnfenced = "regent_unfenced"
 )
 
 func withText(v *value, key, s string) {

@@ -82,7 +82,15 @@ type Member struct {
 	CheckpointPending bool `json:"checkpoint_pending,omitempty"`
 	PendingRestart    bool `json:"pending_restart,omitempty"`
 	Pause             bool `json:"pause,omitempty"`
-	Tags              Tags `json:"tags"`
+	// ScheduledRestart is a restart to come, in Patroni's form.
+	ScheduledRestart json.RawMessage `json:"scheduled_restart,omitempty"`
+	// Unfit says why the member's last promotion failed; empty: it did not. Others
+	// need not wait for it in a race.
+	Unfit string `json:"unfit,omitempty"`
+	// Unfenced is why the member's primary runs without a fence deadline (WaivedPause,
+	// WaivedFencingOff); empty: it has one, or needs none.
+	Unfenced string `json:"unfenced,omitempty"`
+	Tags     Tags   `json:"tags"`
 }
 
 // IsPrimary reports whether the member published that its PostgreSQL is a primary.

@@ -40,6 +40,7 @@ const (
 	KindSwitchoverRequested Kind = "SwitchoverRequested"
 	KindFailoverRequested   Kind = "FailoverRequested"
 	KindRestartRequested    Kind = "RestartRequested"
+	KindRestartWithdrawn    Kind = "RestartWithdrawn"
 	KindReinitRequested     Kind = "ReinitRequested"
 	KindPauseChanged        Kind = "PauseChanged"
 	KindConfigChanged       Kind = "ConfigChanged"
@@ -78,6 +79,7 @@ func Kinds() []Kind {
 		KindSwitchoverRequested,
 		KindFailoverRequested,
 		KindRestartRequested,
+		KindRestartWithdrawn,
 		KindReinitRequested,
 		KindPauseChanged,
 		KindConfigChanged,
@@ -173,6 +175,9 @@ func (FailoverRequested) Kind() Kind { return KindFailoverRequested }
 func (RestartRequested) Kind() Kind { return KindRestartRequested }
 
 // Kind implements Event.
+func (RestartWithdrawn) Kind() Kind { return KindRestartWithdrawn }
+
+// Kind implements Event.
 func (ReinitRequested) Kind() Kind { return KindReinitRequested }
 
 // Kind implements Event.
@@ -213,6 +218,7 @@ func (PeerObserved) sealed()        {}
 func (SwitchoverRequested) sealed() {}
 func (FailoverRequested) sealed()   {}
 func (RestartRequested) sealed()    {}
+func (RestartWithdrawn) sealed()    {}
 func (ReinitRequested) sealed()     {}
 func (PauseChanged) sealed()        {}
 func (ConfigChanged) sealed()       {}
@@ -283,20 +289,30 @@ func Unmarshal(k Kind, b []byte) (Event, error) {
 		return decode[SyncLost](b)
 	case KindPeerObserved:
 		return decode[PeerObserved](b)
-	case KindSwitchoverRequested:
-		return decode[SwitchoverRequested](b)
-	case KindFailoverRequested:
-		return decode[FailoverRequested](b)
-	case KindRestartRequested:
-		return decode[RestartRequested](b)
-	case KindReinitRequested:
-		return decode[ReinitRequested](b)
 	case KindPauseChanged:
 		return decode[PauseChanged](b)
 	case KindConfigChanged:
 		return decode[ConfigChanged](b)
 	case KindActionFinished:
 		return decode[ActionFinished](b)
+	default:
+		return unmarshalRequest(k, b)
+	}
+}
+
+// unmarshalRequest decodes what operators ask for.
+func unmarshalRequest(k Kind, b []byte) (Event, error) {
+	switch k {
+	case KindSwitchoverRequested:
+		return decode[SwitchoverRequested](b)
+	case KindFailoverRequested:
+		return decode[FailoverRequested](b)
+	case KindRestartRequested:
+		return decode[RestartRequested](b)
+	case KindRestartWithdrawn:
+		return decode[RestartWithdrawn](b)
+	case KindReinitRequested:
+		return decode[ReinitRequested](b)
 	default:
 		return nil, fmt.Errorf("decode event: unknown kind %q", k)
 	}

@@ -16,8 +16,8 @@ func all() []Event {
 		AgentStarted{}, Tick{}, TimerFired{}, Reconsider{}, TimeJumped{}, JournalDegraded{}, ShutdownRequested{},
 		ClusterObserved{}, DCSUnavailable{}, DCSRestored{}, LeaseAcquired{}, LeaseRenewed{}, RenewalFailed{}, LeaseLost{},
 		PostgresObserved{}, PostgresUp{}, PostgresDown{}, PrimaryStartTimeout{}, FenceBegun{}, KeeperLost{}, KeeperFound{},
-		UnexpectedPrimary{}, WalReceiverEnded{}, SyncLost{}, PeerObserved{},
-		SwitchoverRequested{}, FailoverRequested{}, RestartRequested{}, ReinitRequested{}, PauseChanged{}, ConfigChanged{},
+		UnexpectedPrimary{}, CleanShutdown{}, WalReceiverEnded{}, SyncLost{}, PeerObserved{},
+		SwitchoverRequested{}, FailoverRequested{}, RestartRequested{}, RestartWithdrawn{}, ReinitRequested{}, PauseChanged{}, ConfigChanged{},
 		ActionFinished{},
 	}
 }

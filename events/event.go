@@ -175,7 +175,18 @@ type KeeperFound struct {
 	Armed    bool    `json:"armed,omitempty"`
 	Deadline Instant `json:"deadline,omitempty"`
 	Adopted  bool    `json:"adopted,omitempty"`
+	// Waived is why the server runs without a deadline (WaivedPause,
+	// WaivedFencingOff), as an agent before this one arranged; empty: nobody did.
+	Waived string `json:"waived,omitempty"`
+	// WaivedAt is the version of the config key at which that reason held.
+	WaivedAt Revision `json:"waived_at,omitempty"`
 }
+
+// The reasons for a primary without a fence deadline, in the keeper's words.
+const (
+	WaivedPause      = "pause"
+	WaivedFencingOff = "fencing_off"
+)
 
 // UnexpectedPrimary: PostgreSQL left recovery and this agent had not promoted it.
 type UnexpectedPrimary struct {
@@ -218,8 +229,10 @@ type Peer struct {
 	State     string   `json:"state,omitempty"`
 	Primary   bool     `json:"primary,omitempty"`
 	Timeline  Timeline `json:"timeline,omitempty"`
-	Position  LSN      `json:"position,omitempty"` // max(received, replayed), or a primary's
-	Tags      Tags     `json:"tags"`
+	// Position is max(received, replayed), or a primary's; of a member that isn't
+	// reachable because its server is down, what its control file vouches for.
+	Position LSN  `json:"position,omitempty"`
+	Tags     Tags `json:"tags"`
 }
 
 // ---- operators ----
@@ -229,6 +242,8 @@ type SwitchoverRequested struct {
 	ID   string   `json:"id"`
 	From NodeName `json:"from"`
 	To   NodeName `json:"to,omitempty"`
+	// ScheduledAt is when, RFC 3339; empty: now.
+	ScheduledAt string `json:"scheduled_at,omitempty"`
 }
 
 // FailoverRequested: an operator wants the candidate to lead, primary alive or not.
@@ -240,12 +255,45 @@ type FailoverRequested struct {
 // RestartRequested: an operator wants PostgreSQL restarted in its role.
 type RestartRequested struct {
 	ID string `json:"id"`
+	// Timeout of the start; 0: primary_start_timeout.
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// Schedule makes it a restart at a later time, under conditions; nil: now.
+	Schedule *RestartSchedule `json:"schedule,omitempty"`
+}
+
+// RestartSchedule is a restart at a later time. What is judged at that time: the
+// role, the server's version, whether a restart is pending.
+type RestartSchedule struct {
+	// At is when, as the operator wrote it (RFC 3339), Wall the same in nanoseconds
+	// since the Unix epoch.
+	At   string `json:"at"`
+	Wall int64  `json:"wall"`
+	// Role that the member must have then; empty: any.
+	Role string `json:"role,omitempty"`
+	// OlderThan: only a server of an older version is restarted; 0: any. Version is
+	// the same as written.
+	OlderThan int    `json:"older_than,omitempty"`
+	Version   string `json:"version,omitempty"`
+	// Pending: only if a restart is pending.
+	Pending bool          `json:"pending,omitempty"`
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// StartedAt is the server's start time when the restart was asked for: one that
+	// was restarted since needs no other.
+	StartedAt string `json:"started_at,omitempty"`
+}
+
+// RestartWithdrawn: an operator doesn't want the scheduled restart any more.
+type RestartWithdrawn struct {
+	ID string `json:"id"`
 }
 
 // ReinitRequested: an operator wants this replica built anew.
 type ReinitRequested struct {
-	ID    string `json:"id"`
-	Force bool   `json:"force,omitempty"`
+	ID string `json:"id"`
+	// Force cancels what is under way on the server.
+	Force bool `json:"force,omitempty"`
+	// FromLeader: copy from nobody but the leader.
+	FromLeader bool `json:"from_leader,omitempty"`
 }
 
 // PauseChanged: maintenance mode was switched, as read in the dynamic configuration.

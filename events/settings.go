@@ -14,8 +14,13 @@ type Settings struct {
 	MaxTimelinesHistory  int           `json:"max_timelines_history,omitempty"`
 	MemberSlotsTTL       time.Duration `json:"member_slots_ttl,omitempty"`
 	Pause                bool          `json:"pause,omitempty"`
-	UseSlots             bool          `json:"use_slots,omitempty"`
-	UsePgRewind          bool          `json:"use_pg_rewind,omitempty"`
+	// FencingOff: no deadline ends a primary whose agent is gone.
+	FencingOff bool `json:"fencing_off,omitempty"`
+	// ConfigVersion is the version of the config key that these were made from; 0:
+	// the local file's.
+	ConfigVersion Revision `json:"config_version,omitempty"`
+	UseSlots      bool     `json:"use_slots,omitempty"`
+	UsePgRewind   bool     `json:"use_pg_rewind,omitempty"`
 	// RemoveDataDir: rebuild from scratch when pg_rewind can't work
 	// (remove_data_directory_on_rewind_failure or …_on_diverged_timelines).
 	RemoveDataDir bool `json:"remove_data_dir,omitempty"`

@@ -48,14 +48,15 @@ func absorb(e *effects) {
 		if ev.ID == e.Race.Probe && !ev.ID.Zero() {
 			e.Race.Peers = append(slices.Clone(e.Race.Peers), ev.Peer)
 		}
-	case events.SwitchoverRequested, events.FailoverRequested, events.RestartRequested, events.ReinitRequested:
+	case events.SwitchoverRequested, events.FailoverRequested, events.RestartRequested,
+		events.RestartWithdrawn, events.ReinitRequested:
 		absorbRequest(e)
 	case events.PauseChanged:
-		e.notePause(ev.Paused)
-		e.Settings.Pause = ev.Paused
+		set := e.Settings
+		set.Pause, set.ConfigVersion = ev.Paused, max(set.ConfigVersion, ev.Revision)
+		e.adjust(set)
 	case events.ConfigChanged:
-		e.notePause(ev.Settings.Pause)
-		e.Settings = ev.Settings
+		e.adjust(ev.Settings)
 	case events.ActionFinished:
 		absorbOutcome(e, ev)
 	default:
@@ -63,13 +64,6 @@ func absorb(e *effects) {
 	}
 	if e.Timer.At <= e.Now {
 		e.Timer = SetTimer{}
-	}
-}
-
-// notePause remembers when maintenance mode ended (S11).
-func (s *State) notePause(paused bool) {
-	if s.Settings.Pause && !paused {
-		s.Store.ResumedAt = s.Now
 	}
 }
 
@@ -83,6 +77,14 @@ func absorbStart(s *State, ev events.AgentStarted) {
 		Self: ev.Node, Scope: ev.Scope, Version: ev.Version, Settings: ev.Settings,
 		Phase: Init, Since: old.Now, NextTick: old.Now,
 		Rejoin: old.Rejoin, Revive: old.Revive, Slots: old.Slots, Defects: old.Defects,
+		Schedule: old.Schedule, Unfit: old.Unfit,
+	}
+	s.Store.ResumedAt = s.Now // nobody knows how long ago it was (S11)
+	if ev.Settings.Pause {
+		s.Pause.Since = s.Now
+	}
+	if ev.Boot != old.Boot {
+		s.Unfit.Until = 0
 	}
 	s.Rejoin.Stage, s.Rejoin.Verdict = "", nil
 	s.Revive.RetryAt = 0
@@ -112,6 +114,7 @@ func absorbCluster(e *effects, ev events.ClusterObserved) {
 	}
 	e.Store.View, e.Store.At, e.Store.Known = v, e.Now, true
 	e.noteRead(ev.Read)
+	e.confirmPause(v, ev.Read)
 	if l := v.Leader; l.Name != old.Name || l.Version != old.Version || e.Store.LeaderSince == 0 {
 		e.Store.LeaderSince = e.Now
 	}
@@ -226,13 +229,13 @@ func absorbKeeper(e *effects) {
 		e.order(ObservePostgres{})
 	case events.KeeperFound:
 		e.Keeper = Keeper{Up: true, Armed: ev.Armed, Adopted: ev.Adopted, Sent: ev.Deadline}
+		e.waived(ev)
 		if ev.Armed {
 			// Only this member's agent has it armed: the server was made writable by us.
 			e.Postgres.Promoted = true
 		} else if ev.PID != 0 && e.believes() && e.Postgres.Promoted {
 			// A new keeper found our primary unarmed: its predecessor died (S4).
-			e.Keeper.Armed = true
-			e.extendFence()
+			e.arm()
 		}
 	case events.FenceBegun:
 		e.Keeper.Fencing = true
@@ -244,14 +247,21 @@ func absorbRequest(e *effects) {
 	switch ev := e.entry.Event.(type) {
 	case events.SwitchoverRequested:
 		r = Request{ID: ev.ID, Kind: "switchover", From: ev.From, To: ev.To}
-		r.Written = e.order(RequestFailover{From: ev.From, To: ev.To})
+		r.Written = e.order(RequestFailover{From: ev.From, To: ev.To, At: ev.ScheduledAt})
 	case events.FailoverRequested:
 		r = Request{ID: ev.ID, Kind: "failover", To: ev.To}
 		r.Written = e.order(RequestFailover{To: ev.To})
 	case events.RestartRequested:
-		r = Request{ID: ev.ID, Kind: "restart"}
+		if ev.Schedule != nil {
+			e.absorbSchedule()
+			return
+		}
+		r = Request{ID: ev.ID, Kind: "restart", Timeout: ev.Timeout}
+	case events.RestartWithdrawn:
+		e.absorbSchedule()
+		return
 	case events.ReinitRequested:
-		e.order(Respond{ID: ev.ID, Text: "reinitialize is not implemented yet"})
+		e.absorbReinit(ev)
 		return
 	}
 	e.Requests = append(slices.Clone(e.Requests), r)

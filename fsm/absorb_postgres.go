@@ -39,6 +39,7 @@ func (s *State) observe(p events.PostgresState) {
 			s.Postgres.Judged = s.Store.LeaderSince
 		}
 		if s.Phase == Following {
+			s.Unfit = Unfit{} // somebody leads; the next time it may go better
 			// The ladder has led where it should; a later break begins at its foot.
 			s.Rejoin = RejoinWork{Leader: s.Rejoin.Leader}
 		}
@@ -132,19 +133,14 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	case ProbePeers{}.Kind():
 		e.outcomeRace(ev)
 	case Promote{}.Kind():
+		e.Unfit.Why = ev.Why
 		e.commanded(ev.Class)
 	case PublishMember{}.Kind(), WriteStatus{}.Kind():
 		if !done {
 			e.Publish = Published{Again: e.Now.Add(e.Settings.LoopWait)}
 		}
 	case RevokeLease{}.Kind():
-		switch next := e.Lease.Next; {
-		case ev.Result.Lease == e.Lease.ID:
-			e.Lease, e.Holder = Lease{}, Holder{}
-		case next != nil && next.ID == ev.Result.Lease && done:
-			e.Lease.Next, e.Lease.Moving = nil, false
-			e.Lease.GrantAfter = e.Now.Add(e.Settings.LoopWait)
-		}
+		e.outcomeRevoke(ev)
 	case SyncSlots{}.Kind():
 		e.Postgres.SlotsAgain = e.Now.Add(e.Settings.LoopWait)
 		e.order(ObservePostgres{})
@@ -153,11 +149,24 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 		e.order(ObservePostgres{})
 	case RequestFailover{}.Kind():
 		e.outcomeRequest(ev)
+	case Disarm{}.Kind():
+		e.outcomeDisarm(ev)
 	case ExtendFence{}.Kind():
 		if ev.Class == events.Refused {
 			e.Keeper.Why = ev.Why
 			e.order(ObservePostgres{})
 		}
+	}
+}
+
+// outcomeRevoke: a lease was ended, as far as is known.
+func (e *effects) outcomeRevoke(ev events.ActionFinished) {
+	switch next := e.Lease.Next; {
+	case ev.Result.Lease == e.Lease.ID:
+		e.Lease, e.Holder = Lease{}, Holder{}
+	case next != nil && next.ID == ev.Result.Lease && ev.Class == events.Done:
+		e.Lease.Next, e.Lease.Moving = nil, false
+		e.Lease.GrantAfter = e.Now.Add(e.Settings.LoopWait)
 	}
 }
 

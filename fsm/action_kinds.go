@@ -129,6 +129,10 @@ func (ExtendFence) Kind() string { return "extend-fence" }
 func (ExtendFence) lane() lane   { return laneFree }
 
 // Kind implements Action.
+func (Disarm) Kind() string { return "disarm" }
+func (Disarm) lane() lane   { return laneFree }
+
+// Kind implements Action.
 func (Cancel) Kind() string { return "cancel" }
 func (Cancel) lane() lane   { return laneSilent }
 

@@ -150,6 +150,8 @@ type ClearFailover struct {
 type RequestFailover struct {
 	From events.NodeName `json:"from,omitempty"`
 	To   events.NodeName `json:"to,omitempty"`
+	// At is when, as the request key has it; empty: now.
+	At string `json:"at,omitempty"`
 }
 
 // RevokeLease ends this member's lease, and its keys with it: the last act.
@@ -171,6 +173,8 @@ type PostBootstrap struct{}
 // Clone copies the data directory from a peer.
 type Clone struct {
 	From events.Upstream `json:"from"`
+	// Replace: what the data directory holds may be removed for it.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // StartStandby starts PostgreSQL in recovery, following Upstream, if any.
@@ -225,11 +229,20 @@ type ExtendFence struct {
 	Fence Fence `json:"fence"`
 }
 
-// Fence is what arms the keeper.
+// Disarm takes the keeper's deadline away for a reason that held at that version of
+// the config key (S11).
+type Disarm struct {
+	Reason string          `json:"reason"`
+	Config events.Revision `json:"config"`
+}
+
+// Fence is what arms the keeper. Config is the version of the config key that asked for
+// a deadline: a keeper that was disarmed at a later one refuses.
 type Fence struct {
 	Revision events.Revision `json:"revision"`
 	Deadline events.Instant  `json:"deadline"`
 	Budget   time.Duration   `json:"budget"`
+	Config   events.Revision `json:"config,omitempty"`
 }
 
 // Cancel ends a running PostgreSQL operation; it reports nothing any more. No outcome.

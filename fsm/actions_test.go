@@ -16,7 +16,7 @@ import (
 // allActions is one value of every action type.
 func allActions() []Action {
 	up := events.Upstream{Name: "pg01", Host: "h", Port: 1}
-	fence := Fence{Revision: 1, Deadline: 2, Budget: 3}
+	fence := Fence{Revision: 1, Deadline: 2, Budget: 3, Config: 4}
 	return []Action{
 		RefreshView{}, GrantLease{TTL: 1}, RenewLease{Lease: "l", Timeout: 1}, AcquireLeader{Lease: "l", Sync: 1},
 		ReleaseLeader{Lease: "l", Optime: 1}, HandOver{To: "a", ToLease: "m", Lease: "l", Optime: 1},
@@ -24,11 +24,11 @@ func allActions() []Action {
 		PublishMember{Member: events.Member{Name: "a"}}, ClaimInitialize{}, ClearInitialize{Version: 1},
 		WriteInitialize{SystemID: "1", Version: 1}, WriteConfig{JSON: "{}"},
 		WriteStatus{Optime: 1, Slots: []SlotPosition{{Name: "s", LSN: 1}}, RetainSlots: []string{"s"}, Lease: "l"},
-		WriteHistory{Timeline: 1, Version: 1}, ClearFailover{Version: 1}, RequestFailover{From: "a", To: "b"},
-		RevokeLease{Lease: "l"}, ObservePostgres{}, Bootstrap{}, PostBootstrap{}, Clone{From: up},
+		WriteHistory{Timeline: 1, Version: 1}, ClearFailover{Version: 1}, RequestFailover{From: "a", To: "b", At: "t"},
+		RevokeLease{Lease: "l"}, ObservePostgres{}, Bootstrap{}, PostBootstrap{}, Clone{From: up, Replace: true},
 		StartStandby{Upstream: &up}, StartPrimary{Fence: fence}, Stop{Mode: "fast", Checkpoint: true, Patience: 1},
 		Promote{Fence: fence}, Follow{Upstream: &up}, Judge{Upstream: up}, Rewind{Upstream: up}, Checkpoint{},
-		SyncSlots{Want: []string{"a"}, Drop: []string{"b"}}, ExtendFence{Fence: fence},
+		SyncSlots{Want: []string{"a"}, Drop: []string{"b"}}, ExtendFence{Fence: fence}, Disarm{Reason: "pause", Config: 1},
 		Cancel{ID: events.ActionID{Seq: 1, Index: 2}}, SetTimer{Name: "n", At: 1}, Respond{ID: "i", OK: true, Text: "t"},
 		Exit{Code: 1, Text: "t"},
 	}

@@ -49,7 +49,7 @@ func (s *State) BeliefEnd() events.Instant { return s.beliefEnd() }
 
 // Believable reports whether an action that needs the lease may still begin.
 func (s *State) fence() Fence {
-	return Fence{Revision: s.Holder.Revision, Deadline: s.beliefEnd(), Budget: s.budget()}
+	return Fence{Revision: s.Holder.Revision, Deadline: s.beliefEnd(), Budget: s.budget(), Config: s.Pause.Armable}
 }
 
 // gain records that the leader key is this member's at that revision.
@@ -174,6 +174,8 @@ func mustHold(applies func(s *State) bool) []rule {
 					return false, "the lease isn't needed yet"
 				case s.holds():
 					return false, "the leader key is ours"
+				case s.Holder.Lost == "":
+					return true, "the leader key is not ours"
 				case s.Holder.Lost == events.LossTaken:
 					return true, "another member holds the leader key: " + string(s.leader().Name)
 				default:
@@ -181,7 +183,7 @@ func mustHold(applies func(s *State) bool) []rule {
 				}
 			},
 			do: func(e *effects) {
-				e.beginDemotion(DemoteWork{Why: "leadership lost: " + string(e.Holder.Lost), Mode: "immediate"})
+				e.beginDemotion(DemoteWork{Why: "leadership lost: " + orNone(string(e.Holder.Lost)), Mode: "immediate"})
 			},
 			status: func(s *State) string {
 				if s.Holder.Lost == events.LossTaken {

@@ -30,7 +30,7 @@ func Violations(before, after State, d Decision) []string {
 			if h, ok := o.Action.(HandOver); ok && (h.To == after.Self || after.Demote.Shut && after.doing(Stop{})) {
 				continue // to a lease of our own; or nothing but the server's last processes is left (S15)
 			}
-			if after.pg().Running && after.pg().Data.Content != "empty" {
+			if after.pg().Running && after.pg().Data.Content != "empty" && !after.paused() {
 				bad("%s is ordered while PostgreSQL runs", o.Action.Kind())
 			}
 		}
@@ -41,6 +41,10 @@ func Violations(before, after State, d Decision) []string {
 	sameLease := before.Lease.ID == after.Lease.ID && before.Lease.Trust == after.Lease.Trust
 	if d.Trigger == BeliefEnding && before.holds() && sameLease && d.At.Before(before.fenceAt()) {
 		bad("demoted %s before the stop budget begins", before.fenceAt().Sub(d.At))
+	}
+	if k := after.Keeper; after.Phase == Leading && after.believes() && after.primaryUp() && !after.unseen() &&
+		k.Up && !k.Armed && after.unfenced() == "" && !after.InFlight(Disarm{}) && !d.Fired() {
+		bad("the primary under the lease has no fence deadline, and nothing excuses that")
 	}
 	if bare(&after) && !d.Fired() {
 		bad("in phase %s a primary runs without a belief in the lease, and is not being stopped", after.Phase)
@@ -57,7 +61,7 @@ func Violations(before, after State, d Decision) []string {
 // bare: PostgreSQL accepts writes without a lease behind it, and nothing is done about
 // it. What the agent has found at its start is judged once everything has been seen.
 func bare(s *State) bool {
-	if !s.primaryUp() || s.believes() || s.unseen() {
+	if !s.primaryUp() || s.believes() || s.unseen() || s.paused() {
 		return false
 	}
 	switch s.Phase {

@@ -15,6 +15,10 @@ func (s *State) Member() events.Member {
 		Name: s.Self, ConnURL: s.Settings.ConnURL, APIURL: s.Settings.APIURL,
 		State: s.PostgresState(), Role: s.Role(), Version: PatroniVersion, Regent: s.Version,
 		HandOff: s.Lease.ID, PendingRestart: p.PendingRestart, Pause: s.Settings.Pause, Tags: s.Settings.Tags,
+		Unfenced: s.Unfenced(), ScheduledRestart: s.ScheduledRestart(),
+	}
+	if s.Unfit.Count > 0 {
+		m.Unfit = s.Unfit.Why
 	}
 	if p.Running && p.Ready {
 		m.XLogLocation, m.Timeline = s.position(), p.Timeline
@@ -35,7 +39,7 @@ func (s *State) PostgresState() string {
 	switch {
 	case s.Phase == Bootstrapping && !p.Running:
 		return "initializing new cluster"
-	case s.Phase == Cloning:
+	case s.Phase == Cloning || s.Phase == Rejoining && s.Rejoin.Reinit:
 		return "creating replica"
 	case s.Phase == Restarting && !p.Ready:
 		return "restarting"

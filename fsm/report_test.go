@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/pgregent/regent/events"
 )
@@ -57,8 +58,10 @@ func samples(s *State) []events.Event {
 		events.UnexpectedPrimary{Timeline: 9}, events.CleanShutdown{End: 1}, events.WalReceiverEnded{}, events.SyncLost{Standby: "pg02", Mode: "sync"},
 		events.PeerObserved{ID: s.Race.Probe, Peer: events.Peer{Name: "pg03", Reachable: true, Position: 1}},
 		events.SwitchoverRequested{ID: "x1", From: "pg01"}, events.FailoverRequested{ID: "x2", To: "pg02"},
-		events.RestartRequested{ID: "x3"}, events.ReinitRequested{ID: "x4"},
+		events.RestartRequested{ID: "x3"}, events.ReinitRequested{ID: "x4"}, events.ReinitRequested{ID: "x6", Force: true},
+		events.RestartRequested{ID: "x7", Schedule: &events.RestartSchedule{At: "t", Wall: s.Wall + int64(time.Second)}},
 		events.PauseChanged{Paused: true}, events.PauseChanged{}, events.ConfigChanged{Settings: s.Settings},
+		events.KeeperFound{PID: 4242, Waived: events.WaivedPause, WaivedAt: 1}, events.RestartWithdrawn{ID: "x5"},
 	}
 	out = append(out, sampleViews(s)...)
 	out = append(out, sampleObservations(s)...)

@@ -157,8 +157,8 @@ func told(applies bool, why, whyNot string) (bool, string) {
 	return false, whyNot
 }
 
-// silent: the server runs, and its monitoring query was not answered.
-func (s *State) silent() (bool, string) {
+// unresponsive: the server runs, and its monitoring query was not answered.
+func (s *State) unresponsive() (bool, string) {
 	return told(s.pg().Running && !s.pg().Ready, "PostgreSQL runs and does not answer: "+orNone(s.pg().Why), "PostgreSQL answers, or is down")
 }
 

@@ -21,7 +21,7 @@ func (a args) settings(self events.NodeName) events.Settings {
 		PrimaryStartTimeout: a.dur("start_timeout", 300*time.Second), MaximumLagOnFailover: 1000,
 		MemberSlotsTTL: a.dur("slots_ttl", 30*time.Minute), UseSlots: a.has("slots"), UsePgRewind: !a.has("no_rewind"),
 		RemoveDataDir: !a.has("keep_data"), CheckTimeline: a.has("check_timeline"),
-		StopWait: 10 * time.Second, MayBootstrap: true, Pause: a.has("pause"),
+		StopWait: 10 * time.Second, MayBootstrap: true, Pause: a.has("pause"), FencingOff: a.has("fencing_off"), ConfigVersion: events.Revision(a.with(args{"config": "1"}).num("config")),
 		Tags: events.Tags{
 			NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority"))),
 			ReplicateFrom: events.NodeName(a["replicatefrom"]), NoStream: a.has("nostream"),
@@ -33,7 +33,7 @@ func (a args) settings(self events.NodeName) events.Settings {
 
 // postgres is what the sensor sees: empty, broken, stopped, silent, primary or standby.
 func (e *env) postgres(d *datadriven.TestData, what string, a args) events.PostgresState {
-	p := events.PostgresState{ServerVersion: 150000}
+	p := events.PostgresState{ServerVersion: 150000, StartedAt: a["started"], PendingRestart: a.has("pending")}
 	p.Data = events.DataDir{Content: events.DataCluster, SystemID: testSystemID, CanRewind: !a.has("norewind")}
 	if a.has("sysid") {
 		p.Data.SystemID = events.SystemID(a["sysid"])
@@ -78,7 +78,7 @@ func (e *env) postgres(d *datadriven.TestData, what string, a args) events.Postg
 //
 //	leader=NAME/LEASE@VERSION  members=(NAME:ROLE[:lsn=N][:tl=N][:FLAG…],…)
 //	fresh | claimed-by=NAME | init=SYSID  optime=N  history=TIMELINE
-//	failover=FROM>TO  sync=VERSION
+//	failover=FROM>TO [scheduled=TIME]  sync=VERSION  config=VERSION
 func (e *env) view(a args) events.ClusterView {
 	v := events.ClusterView{Revision: events.Revision(a.num("rev"))}
 	switch {
@@ -90,7 +90,7 @@ func (e *env) view(a args) events.ClusterView {
 		v.Initialize = events.Initialize{Version: 1, SystemID: testSystemID}
 	}
 	if !a.has("fresh") && !a.has("claimed-by") {
-		v.Config = events.DynamicConfig{Version: 1}
+		v.Config = events.DynamicConfig{Version: max(1, events.Revision(a.num("config")))}
 	}
 	if l := a["leader"]; l != "" {
 		l, at, _ := strings.Cut(l, "@")
@@ -110,6 +110,7 @@ func (e *env) view(a args) events.ClusterView {
 	if f := a["failover"]; f != "" {
 		from, to, _ := strings.Cut(f, ">")
 		v.Failover = events.FailoverRequest{Version: v.Revision, Leader: events.NodeName(from), Candidate: events.NodeName(to)}
+		v.Failover.ScheduledAt = a["scheduled"]
 		if a.has("asked") {
 			v.Failover.Version = events.Revision(a.num("asked"))
 		}
@@ -121,6 +122,18 @@ func (e *env) view(a args) events.ClusterView {
 		}
 	}
 	return v
+}
+
+// schedule is a restart in so many seconds: in=N [role=R] [older=N] [pending].
+func (e *env) schedule(a args) *events.RestartSchedule {
+	if !a.has("in") {
+		return nil
+	}
+	at := e.now.Add(a.dur("in", 0))
+	return &events.RestartSchedule{
+		At: time.Unix(0, int64(at)).UTC().Format(time.RFC3339Nano), Wall: int64(at), Role: a["role"], OlderThan: int(a.num("older")),
+		Pending: a.has("pending"), Timeout: a.dur("timeout", 0), StartedAt: e.s.Postgres.State.StartedAt,
+	}
 }
 
 // member is a member's key.
@@ -153,6 +166,8 @@ func member(spec string, a args) events.Member {
 			m.CheckpointPending = true
 		case "paused":
 			m.Pause = true
+		case "unfit":
+			m.Unfit = "exit status 1"
 		case "stopped", "starting":
 			m.State = k
 		}

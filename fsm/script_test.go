@@ -215,7 +215,9 @@ func (e *env) run(d *datadriven.TestData) {
 			e.held[k] = true
 		}
 	case "keeper":
-		e.step(events.KeeperFound{PID: int(a.num("pid")), Armed: a.has("armed"), Deadline: e.now.Add(a.dur("armed", 0))})
+		e.step(events.KeeperFound{
+			PID: int(a.num("pid")), Armed: a.has("armed"), Deadline: e.now.Add(a.dur("armed", 0)), Waived: a["waived"], WaivedAt: 1,
+		})
 	case "postgres":
 		began := e.now.Add(-a.dur("begun", 0))
 		e.step(events.PostgresObserved{State: e.postgres(d, d.CmdArgs[0].Key, a), Began: began})
@@ -297,7 +299,7 @@ func (e *env) simple(d *datadriven.TestData, a args) {
 	case "shutdown":
 		e.step(events.ShutdownRequested{By: "SIGTERM"})
 	case "switchover":
-		e.step(events.SwitchoverRequested{ID: "s1", From: name("from"), To: name("to")})
+		e.step(events.SwitchoverRequested{ID: "s1", From: name("from"), To: name("to"), ScheduledAt: a["at"]})
 	case "failover":
 		e.step(events.FailoverRequested{ID: "f1", To: name("to")})
 	case "restart":
@@ -305,11 +307,13 @@ func (e *env) simple(d *datadriven.TestData, a args) {
 		if a.has("id") {
 			id = a["id"]
 		}
-		e.step(events.RestartRequested{ID: id})
+		e.step(events.RestartRequested{ID: id, Timeout: a.dur("timeout", 0), Schedule: e.schedule(a)})
+	case "withdraw":
+		e.step(events.RestartWithdrawn{ID: "w1"})
 	case "reinit":
-		e.step(events.ReinitRequested{ID: "i1"})
+		e.step(events.ReinitRequested{ID: "i1", Force: a.has("force"), FromLeader: a.has("from_leader")})
 	case "pause", "resume":
-		e.step(events.PauseChanged{Paused: d.Cmd == "pause"})
+		e.step(events.PauseChanged{Paused: d.Cmd == "pause", Revision: events.Revision(a.num("rev"))})
 	case "config":
 		e.step(events.ConfigChanged{Settings: a.settings(e.s.Self)})
 	case "journal-degraded":

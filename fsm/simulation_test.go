@@ -1,11 +1,13 @@
 package fsm
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"testing"
 	"time"
 
+	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/dcs/mem"
 	"github.com/pgregent/regent/events"
 )
@@ -82,7 +84,7 @@ func (w *world) trouble() {
 	for w.pick(3) == 0 {
 		w.storeTrouble(n)
 	}
-	switch w.pick(12) {
+	switch w.pick(16) {
 	case 0:
 		n.kill()
 		w.after(w.between(0, 4*time.Second), n.start)
@@ -140,12 +142,48 @@ func (w *world) trouble() {
 			x.set.TTL = ttl
 			x.later(w.between(0, 100*time.Millisecond), func() { x.take(events.ConfigChanged{Settings: x.set}) })
 		}
+	case 12:
+		w.maintenance(true)
+		if w.pick(3) > 0 {
+			w.after(w.between(0, 4*time.Second), func() { w.maintenance(false) })
+		}
+	case 14:
+		if n.up && !n.frozen {
+			w.note("%s new copy asked for", n.name)
+			n.take(events.ReinitRequested{ID: "i", Force: w.pick(2) == 0})
+		}
+	case 15:
+		if n.up && !n.frozen {
+			at := n.w.now.Add(w.between(0, 2*time.Second))
+			w.note("%s restart scheduled", n.name)
+			n.take(events.RestartRequested{ID: "l", Schedule: &events.RestartSchedule{At: "later", Wall: int64(at)}})
+		}
+	case 13:
+		if n.up && !n.frozen {
+			w.note("%s failover asked for", n.name)
+			n.take(events.FailoverRequested{ID: "f", To: n.name})
+		}
 	case 11:
 		w.note("%s data directory removed", n.name)
 		if n.pg != nil && len(w.nodes) > 2 && !n.pg.writable() {
 			n.pg.die(false, false)
 			n.pg.data, n.pg.branch, n.pg.system = false, nil, ""
 		}
+	}
+}
+
+// maintenance turns the mode on or off in the config key.
+func (w *world) maintenance(on bool) {
+	w.note("maintenance mode: %v", on)
+	raw := `{"ttl":2}`
+	if on {
+		raw = `{"ttl":2,"pause":true}`
+	}
+	operator := w.store.Client("operator")
+	defer func() { _ = operator.Close() }()
+	_, err := operator.Commit(context.Background(), dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyConfig, []byte(raw))}})
+	if err != nil {
+		w.fail("write the config key: %v", err)
 	}
 }
 
@@ -183,6 +221,7 @@ func (w *world) peace() {
 	for _, n := range w.nodes {
 		w.setOffline(n, false)
 	}
+	w.maintenance(false)
 }
 
 // In peace a switchover and a clean end of the holder's agent lose nothing, and take

@@ -59,7 +59,9 @@ func (e *effects) keepSlots() {
 	want := make([]string, 0, len(seen))
 	for _, s := range seen {
 		if old(s) {
-			drop = append(drop, s.Name)
+			if !e.Settings.Pause {
+				drop = append(drop, s.Name)
+			}
 			continue
 		}
 		want = append(want, s.Name)

@@ -40,15 +40,19 @@ type State struct {
 	Holder   Holder        `json:"holder"`
 	Postgres Postgres      `json:"postgres"`
 	Keeper   Keeper        `json:"keeper"`
+	Pause    Pause         `json:"pause"`
 	Boots    BootstrapWork `json:"bootstrap"`
 	Race     RaceWork      `json:"race"`
 	Demote   DemoteWork    `json:"demote"`
 	Rejoin   RejoinWork    `json:"rejoin"`
 	Revive   ReviveWork    `json:"revive"`
 	Restart  RestartWork   `json:"restart"`
-	Publish  Published     `json:"publish"`
-	Slots    []SlotSeen    `json:"slots,omitempty"`
-	Gone     []MemberGone  `json:"gone,omitempty"` // members whose key vanished, while bootstrapping matters (S17)
+	// Schedule is a restart to come; nil: none.
+	Schedule *events.RestartSchedule `json:"schedule,omitempty"`
+	Unfit    Unfit                   `json:"unfit"`
+	Publish  Published               `json:"publish"`
+	Slots    []SlotSeen              `json:"slots,omitempty"`
+	Gone     []MemberGone            `json:"gone,omitempty"` // members whose key vanished, while bootstrapping matters (S17)
 
 	// Last is the decision in force, for `regent why` and the REST API.
 	Last Decision `json:"last"`
@@ -63,10 +67,11 @@ type Flight struct {
 
 // Request is an operator's request that waits for its end.
 type Request struct {
-	ID   string          `json:"id"`
-	Kind string          `json:"kind"` // switchover, failover, restart
-	From events.NodeName `json:"from,omitempty"`
-	To   events.NodeName `json:"to,omitempty"`
+	ID      string          `json:"id"`
+	Kind    string          `json:"kind"` // switchover, failover, restart
+	From    events.NodeName `json:"from,omitempty"`
+	To      events.NodeName `json:"to,omitempty"`
+	Timeout time.Duration   `json:"timeout,omitempty"` // of a restart
 	// Written is the action that writes it to the request key.
 	Written events.ActionID `json:"written"`
 }
@@ -176,6 +181,10 @@ type Keeper struct {
 	// Sent is the last deadline asked for, Revision the leadership it was asked under.
 	Sent     events.Instant  `json:"sent,omitempty"`
 	Revision events.Revision `json:"revision,omitempty"`
+	// DisarmAfter holds back the next attempt to take the deadline away; Refuses: the
+	// last one was refused.
+	DisarmAfter events.Instant `json:"disarm_after,omitempty"`
+	Refuses     bool           `json:"refuses,omitempty"`
 }
 
 // BootstrapWork is how far the creation of a cluster is.
@@ -217,10 +226,12 @@ type DemoteWork struct {
 	Failed []events.NodeName `json:"failed,omitempty"` // candidates that did not answer
 	// Standbys as connected before the stop: whom to ask.
 	Standbys []events.StandbyState `json:"standbys,omitempty"`
-	Kills    int                   `json:"kills,omitempty"`    // stops that failed
-	RetryAt  events.Instant        `json:"retry_at,omitempty"` // of the next stop after one that failed
-	Exit     int                   `json:"exit,omitempty"`     // exit code of the agent, when it is ending
-	ExitText string                `json:"exit_text,omitempty"`
+	// Leave: the agent ends, and leaves PostgreSQL and the lease as they are.
+	Leave    bool           `json:"leave,omitempty"`
+	Kills    int            `json:"kills,omitempty"`    // stops that failed
+	RetryAt  events.Instant `json:"retry_at,omitempty"` // of the next stop after one that failed
+	Exit     int            `json:"exit,omitempty"`     // exit code of the agent, when it is ending
+	ExitText string         `json:"exit_text,omitempty"`
 }
 
 // RejoinWork is the ladder back to the holder's history. It survives a restart of
@@ -239,6 +250,9 @@ type RejoinWork struct {
 	Stalls    int             `json:"stalls,omitempty"` // followed, but never streamed
 	NotBefore events.Instant  `json:"not_before,omitempty"`
 	Why       string          `json:"why,omitempty"`
+	// Reinit: an operator wants a new copy; FromLeader: of the leader's data.
+	Reinit     bool `json:"reinit,omitempty"`
+	FromLeader bool `json:"from_leader,omitempty"`
 }
 
 // ReviveWork is the restart of a crashed primary (start deadline kept: S21).
@@ -256,6 +270,8 @@ type RestartWork struct {
 	Stage   string `json:"stage,omitempty"` // stop, stop-failed, start, started
 	ID      string `json:"id,omitempty"`
 	Primary bool   `json:"primary,omitempty"`
+	// Timeout of the start; 0: primary_start_timeout.
+	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
 // Published is what the store last got from this member.

@@ -62,6 +62,9 @@ func (m *Machine) decide(e *effects) Decision {
 		if r.status != nil {
 			d.Status = r.status(e.State)
 		}
+		if e.Settings.Pause {
+			d.Status = "PAUSE: " + d.Status
+		}
 		return d
 	}
 	e.Defects++

@@ -86,8 +86,7 @@ func resumeRule() rule {
 			e.Boots = BootstrapWork{Stage: "acquire", Claim: e.view().Initialize.Version}
 			if e.primaryUp() {
 				e.Boots.Stage = "roles"
-				e.Postgres.Promoted, e.Keeper.Armed = true, true
-				e.extendFence()
+				e.arm()
 			}
 		},
 		status: func(*State) string { return "trying to bootstrap a new cluster" },

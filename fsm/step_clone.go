@@ -78,7 +78,7 @@ const aloneGrace = 3 * time.Second
 // startingRules wait for a standby to come up.
 func startingRules() []rule {
 	return []rule{
-		shutdownRule(), foreignRule(), rogueRule(), adoptRule(),
+		shutdownRule(), foreignRule(), toleratedRule(), pausedForeignRule(), rogueRule(), adoptRule(), reinitRule(),
 		{
 			id: "up", trigger: ReplicaStarted,
 			when: func(s *State) (bool, string) {
@@ -170,7 +170,7 @@ func (s *State) cloneSource() (events.Upstream, bool) {
 		return events.Upstream{}, false // still being created
 	}
 	for _, m := range s.view().Members {
-		if m.Tags.CloneFrom && m.State == "running" && m.Name != s.Self && m.Name != s.leader().Name {
+		if !s.Rejoin.FromLeader && m.Tags.CloneFrom && m.State == "running" && m.Name != s.Self && m.Name != s.leader().Name {
 			if up, ok := m.Upstream(); ok {
 				return up, true
 			}
@@ -188,7 +188,7 @@ func (e *effects) beginClone() {
 	from, _ := e.cloneSource()
 	e.Rejoin.Stage, e.Rejoin.Leader, e.Rejoin.Source = "clone", e.leader().Name, from.Name
 	e.Rejoin.Clones++
-	e.operate(Clone{From: from})
+	e.operate(Clone{From: from, Replace: e.Settings.RemoveDataDir || e.Rejoin.Reinit})
 }
 
 // upstream is whom this member is to follow: the member of its replicatefrom tag

@@ -27,7 +27,9 @@ func (e *effects) beginDemotion(w DemoteWork) {
 	}
 	patience := 5 * time.Second
 	if w.HandOff {
-		patience = 0 // a clean stop is worth waiting for; the fence bounds it
+		// A clean stop is worth waiting for, but not for ever: a standby that hangs, or an
+		// archiver, would keep everybody without a primary.
+		patience = max(e.Settings.StopWait, time.Second)
 	}
 	e.operate(Stop{Mode: w.Mode, Checkpoint: w.HandOff, Patience: patience})
 }
@@ -38,6 +40,10 @@ func (e *effects) beginStop(code int, text string) {
 	if e.Demote.Stage != "" && e.Demote.Stage != "done" {
 		// The lease is being given up already; go on with that.
 		e.Demote.Exit, e.Demote.ExitText = code, text
+		return
+	}
+	if e.Shutdown != "" && e.mayLeave() {
+		e.Demote = DemoteWork{Stage: "done", StageAt: e.Now, Why: "maintenance mode is on", Leave: true, Exit: code, ExitText: text}
 		return
 	}
 	w := DemoteWork{Why: "the agent is ending", Mode: "fast", HandOff: e.holds() && e.primaryUp(), Exit: code, ExitText: text}
@@ -191,6 +197,8 @@ func giveUpRules() []rule {
 		{
 			id: "running-again", when: func(s *State) (bool, string) {
 				switch {
+				case s.Demote.Leave:
+					return false, "PostgreSQL is left as it is"
 				case !s.pg().Running || s.busy():
 					return false, "PostgreSQL is down"
 				case s.Demote.Stage == "done" && s.Phase != Stopping:
@@ -322,10 +330,12 @@ func (e *effects) moveKey() {
 
 // stoppingRules end the agent: like a demotion, then the lease, then the process.
 func stoppingRules() []rule {
-	return append(giveUpRules(),
+	return append(append([]rule{leavingRule()}, giveUpRules()...),
 		rule{
 			id: "revoking", when: func(s *State) (bool, string) {
 				switch {
+				case s.Demote.Leave:
+					return false, "the lease is left to expire"
 				case s.Lease.ID == "":
 					return false, "there is no lease to revoke"
 				case s.Store.DownSince != 0 || s.Now < s.Store.RetryAt:
@@ -338,9 +348,19 @@ func stoppingRules() []rule {
 		},
 		rule{
 			id: "ended", trigger: ShutDown,
-			when:   always("PostgreSQL is down, and the lease is given up"),
-			do:     func(e *effects) { e.order(Exit{Code: e.Demote.Exit, Text: e.Demote.ExitText}) },
-			status: func(*State) string { return "stopped" },
+			when: func(s *State) (bool, string) {
+				if s.Demote.Leave {
+					return true, "maintenance mode is on: PostgreSQL and the leader key are left as they are"
+				}
+				return true, "PostgreSQL is down, and the lease is given up"
+			},
+			do: func(e *effects) { e.order(Exit{Code: e.Demote.Exit, Text: e.Demote.ExitText}) },
+			status: func(s *State) string {
+				if s.Demote.Leave {
+					return "Leader key is not deleted and Postgresql is not stopped due paused state"
+				}
+				return "stopped"
+			},
 		},
 	)
 }

@@ -13,7 +13,7 @@ const patience = 2 * time.Second
 
 // followingRules: a standby, doing well until an edge says otherwise.
 func followingRules() []rule {
-	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), adoptRule(), postgresLostRule(), {
+	rules := []rule{shutdownRule(), foreignRule(), toleratedRule(), pausedForeignRule(), rogueRule(), adoptRule(), postgresLostRule(), {
 		id: "handed-over", trigger: HandedOver,
 		when: func(s *State) (bool, string) {
 			if !s.believes() {
@@ -38,7 +38,7 @@ func followingRules() []rule {
 		},
 		do:     func(e *effects) { e.lookAgain() },
 		status: secondaryStatus,
-	}, {
+	}, reinitRule(), dropScheduleRule(), {
 		id: "restart", trigger: RestartAccepted,
 		when:   func(s *State) (bool, string) { return s.restartAsked() },
 		do:     func(e *effects) { e.beginRestart() },
@@ -61,9 +61,7 @@ func followingRules() []rule {
 			status: func(*State) string { return "the leader key is free, comparing with the other members" },
 		},
 		rule{
-			id: "silent", when: func(s *State) (bool, string) {
-				return s.silent()
-			},
+			id: "unresponsive", when: func(s *State) (bool, string) { return s.unresponsive() },
 			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
 		},
 		rule{
@@ -160,6 +158,8 @@ func upstreamRules() []rule {
 				switch {
 				case !s.otherLeads():
 					return false, "nobody else leads"
+				case s.Settings.Pause:
+					return false, "maintenance mode is on"
 				case s.pg().Streaming || s.Settings.Tags.NoStream:
 					return false, "it streams"
 				case !s.standbyUp():
@@ -206,15 +206,18 @@ func (s *State) patienceEnd() events.Instant {
 
 // mayRace: may this member lead at all, now?
 func (s *State) mayRace() (bool, string) {
+	back, whyBack := s.standsBack()
 	switch {
 	case s.Settings.Tags.NoFailover:
 		return false, "tagged nofailover"
 	case s.Settings.Tags.FailoverPriority < 0:
 		return false, "failover_priority forbids it"
-	case s.Settings.Pause:
+	case s.Settings.Pause && s.wish().Candidate != s.Self:
 		return false, "maintenance mode is on"
 	case s.Now < s.resumedEnd():
 		return false, "maintenance mode has just ended, and not every member knows it yet"
+	case back:
+		return false, whyBack
 	case s.Lease.ID == "":
 		return false, "no lease yet"
 	case s.Store.DownSince != 0:

@@ -29,6 +29,8 @@ func initRules() []rule {
 				switch {
 				case !s.Postgres.Known || !s.Keeper.Up || !s.primaryUp():
 					return false, "no primary is known to run here"
+				case s.paused():
+					return false, "maintenance mode was on when the keeper's deadline was taken away"
 				case s.Keeper.Armed:
 					return false, "the keeper's deadline stands"
 				case s.phaseAge() < s.Settings.TTL:

@@ -8,8 +8,8 @@ import (
 
 // joiningRules find this member's place: new cluster, new copy, or back to what it was.
 func joiningRules() []rule {
-	rules := append([]rule{shutdownRule(), foreignRule()}, joiningRunningRules()...)
-	rules = append(rules, rule{
+	rules := append([]rule{shutdownRule(), foreignRule(), pausedForeignRule()}, joiningRunningRules()...)
+	rules = append(rules, reinitRule(), pausedStoppedRule(), rule{
 		id: "data-broken", when: func(s *State) (bool, string) {
 			d := s.pg().Data
 			if d.Content != events.DataBroken {
@@ -59,6 +59,8 @@ func foreignRule() rule {
 		id: "foreign-cluster", trigger: ForeignCluster,
 		when: func(s *State) (bool, string) {
 			switch {
+			case s.paused() && restful(s.Phase):
+				return false, "maintenance mode is on"
 			case !s.foreign():
 				return false, "the data directory's system identifier is not at odds with the store's"
 			case s.primaryUp() && s.believes() && s.Phase != Joining:
@@ -196,9 +198,8 @@ func adoptRule() rule {
 			}
 		},
 		do: func(e *effects) {
-			e.Postgres.Promoted, e.Keeper.Armed = true, true
 			e.Race, e.Rejoin, e.Revive = RaceWork{}, RejoinWork{}, ReviveWork{}
-			e.extendFence()
+			e.arm()
 		},
 		status: leaderStatus,
 	}
@@ -234,6 +235,7 @@ func joiningRunningRules() []rule {
 				}
 			},
 		},
+		toleratedRule(),
 		{
 			id: "unclaimed-primary", trigger: PrimaryUnclaimed,
 			when: func(s *State) (bool, string) {
@@ -255,7 +257,7 @@ func joiningRunningRules() []rule {
 		},
 		{
 			id: "still-starting", when: func(s *State) (bool, string) {
-				return told(s.pg().Running, "PostgreSQL runs and does not answer: "+s.pg().Why, "PostgreSQL is down")
+				return s.unresponsive()
 			},
 			status: func(*State) string { return "PostgreSQL is still starting up" },
 		},

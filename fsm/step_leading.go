@@ -24,7 +24,7 @@ func promotingRules() []rule {
 				return true, "PostgreSQL has left recovery"
 			},
 			do: func(e *effects) {
-				e.Race = RaceWork{}
+				e.Race, e.Unfit = RaceWork{}, Unfit{}
 				e.refresh()
 			},
 			status: leaderStatus,
@@ -42,6 +42,7 @@ func promotingRules() []rule {
 			id: "failed", trigger: PromoteFailed,
 			when: always("the promotion ended, and PostgreSQL is no primary"),
 			do: func(e *effects) {
+				e.promotionFailed()
 				e.beginDemotion(DemoteWork{Why: "the promotion failed", Mode: "fast"})
 			},
 			status: func(*State) string { return "not promoting because failed to promote" },
@@ -51,7 +52,8 @@ func promotingRules() []rule {
 
 // leadingRules: the primary under its lease.
 func leadingRules() []rule {
-	rules := append([]rule{shutdownRule(), foreignRule()}, mustHold(needed)...)
+	rules := append([]rule{shutdownRule(), foreignRule()}, pausedLeadingRules()...)
+	rules = append(rules, mustHold(needed)...)
 	return append(rules,
 		dataLostRule(), crashFailoverRule(),
 		rule{
@@ -92,7 +94,7 @@ func leadingRules() []rule {
 				}
 			},
 		},
-		switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
+		switchoverRule(), checkRequestRule(), refuseSwitchoverRule(), dropScheduleRule(),
 		rule{
 			id: "restart", trigger: RestartAccepted,
 			when:   func(s *State) (bool, string) { return s.restartAsked() },
@@ -100,9 +102,7 @@ func leadingRules() []rule {
 			status: func(*State) string { return "restart initiated" },
 		},
 		rule{
-			id: "silent", when: func(s *State) (bool, string) {
-				return told(!s.pg().Ready, "PostgreSQL runs and does not answer: "+s.pg().Why, "PostgreSQL answers")
-			},
+			id: "unresponsive", when: func(s *State) (bool, string) { return s.unresponsive() },
 			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
 		},
 		rule{
@@ -143,6 +143,8 @@ func crashFailoverRule() rule {
 			switch {
 			case s.pg().Ready || (s.Phase == Leading && s.pg().Running):
 				return false, "PostgreSQL runs"
+			case s.Settings.Pause:
+				return false, "maintenance mode is on"
 			case s.Settings.PrimaryStartTimeout > 0:
 				return false, "primary_start_timeout is not 0"
 			case len(s.candidates(nil)) == 0:
@@ -180,7 +182,10 @@ func checkRequestRule() rule {
 	return rule{
 		id: "check-request", when: func(s *State) (bool, string) {
 			f := s.view().Failover
-			if !f.Pending() || f.ScheduledAt != "" || f.Version == s.Store.Answered || (s.Postgres.At > s.Store.AskedAt && s.Store.Read > s.Store.AskedAt) {
+			if wait, text := s.postponed(); wait {
+				return false, text
+			}
+			if !f.Pending() || s.missed() != "" || f.Version == s.Store.Answered || (s.Postgres.At > s.Store.AskedAt && s.Store.Read > s.Store.AskedAt) {
 				return false, "what is known is newer than the request"
 			}
 			return true, "an operator asked for another leader; looking again at who could take over"
@@ -203,7 +208,10 @@ func refuseSwitchoverRule() rule {
 		id: "refuse-switchover", when: func(s *State) (bool, string) {
 			f := s.view().Failover
 			ok, text, _ := s.judgeSwitchover()
-			if ok || !f.Pending() || f.ScheduledAt != "" || f.Version == s.Store.Answered {
+			if wait, text := s.postponed(); wait {
+				return false, text
+			}
+			if ok || !f.Pending() || f.Version == s.Store.Answered {
 				return false, "nothing to refuse"
 			}
 			return true, text
@@ -219,13 +227,16 @@ func (s *State) judgeSwitchover() (ok bool, text string, to events.NodeName) {
 	f, word := s.view().Failover, s.requestWord()
 	kind := strings.TrimPrefix(word, "manual ")
 	able := s.candidates(s.pg().Standbys)
+	later, until := s.postponed()
 	switch {
 	case !f.Pending():
 		return false, "nobody asked for another leader", ""
 	case f.Version == s.Store.Answered:
 		return false, "the request has been answered", ""
-	case f.ScheduledAt != "":
-		return false, "the request is scheduled for " + f.ScheduledAt, ""
+	case later:
+		return false, until, ""
+	case s.missed() != "":
+		return false, s.missed(), ""
 	case f.Leader != "" && f.Leader != s.Self:
 		return false, fmt.Sprintf("%s: leader name does not match: %s != %s", word, f.Leader, s.Self), ""
 	case f.Candidate == s.Self:
@@ -266,10 +277,11 @@ func (e *effects) beginRevival() {
 func revivingRules() []rule {
 	rules := append([]rule{shutdownRule(), foreignRule()}, mustHold(needed)...)
 	return append(rules,
+		givingUpRule(), letGoRule(),
 		rule{
 			id: "revived", trigger: Revived,
 			when: func(s *State) (bool, string) {
-				return s.primaryUp() && !s.busy(), "PostgreSQL is up: " + fmt.Sprint(s.primaryUp())
+				return told(s.primaryUp() && !s.busy(), "PostgreSQL is up", "PostgreSQL is no primary yet")
 			},
 			do:     func(e *effects) { e.Revive = ReviveWork{} },
 			status: leaderStatus,
@@ -277,7 +289,7 @@ func revivingRules() []rule {
 		rule{
 			id: "standby-up", trigger: Revived,
 			when: func(s *State) (bool, string) {
-				return s.standbyUp() && !s.busy(), "PostgreSQL came up in recovery: " + fmt.Sprint(s.standbyUp())
+				return told(s.standbyUp() && !s.busy(), "PostgreSQL came up in recovery", "PostgreSQL is not up in recovery")
 			},
 			do: func(e *effects) { e.Revive = ReviveWork{} },
 		},
@@ -289,6 +301,8 @@ func revivingRules() []rule {
 				case !s.Revive.TimedOut && s.Now < s.Revive.Deadline:
 					return false, fmt.Sprintf("PostgreSQL is still starting up, %d seconds until timeout",
 						int(s.Revive.Deadline.Sub(s.Now)/time.Second))
+				case s.Settings.Pause:
+					return false, "primary start has timed out, but maintenance mode is on"
 				case len(s.candidates(nil)) == 0:
 					return false, "primary start has timed out, but no replica can take over"
 				default:

@@ -22,7 +22,7 @@ const (
 // nobody is better. Rank orders who starts first; the guarded write decides (S14, S16).
 func racingRules() []rule {
 	return []rule{
-		shutdownRule(), foreignRule(), rogueRule(), postgresLostRule(),
+		shutdownRule(), foreignRule(), toleratedRule(), pausedForeignRule(), rogueRule(), postgresLostRule(),
 		{
 			id: "won", trigger: RaceWon,
 			when: func(s *State) (bool, string) {
@@ -157,7 +157,7 @@ func (e *effects) outcomeRace(events.ActionFinished) {}
 
 // betterThanMe tells whether this member must leave the key to another, or to nobody.
 func (s *State) betterThanMe() (bool, string) {
-	f, mine := s.view().Failover, s.position()
+	f, mine := s.wish(), s.position()
 	// A failover may cost what the candidate doesn't have: the operator said so. A
 	// switchover promises that nothing is lost, so positions count above its wish.
 	word := f.Leader == ""
@@ -179,6 +179,8 @@ func (s *State) betterThanMe() (bool, string) {
 		case f.Candidate == s.Self && word:
 		case f.Leader == s.Self && f.Candidate == "" && p.Position >= mine && p.Timeline >= s.pg().Timeline:
 			return true, fmt.Sprintf("an operator asked for another leader than %s, and %s can take over", s.Self, p.Name)
+		case s.outwaited(p):
+			// What it has is given up, within the bound that the operator set.
 		case p.Timeline > s.pg().Timeline && s.pg().Timeline != 0:
 			return true, fmt.Sprintf("%s is on timeline %d, this member on %d", p.Name, p.Timeline, s.pg().Timeline)
 		case p.Position > mine && p.Timeline >= s.pg().Timeline:
@@ -214,11 +216,15 @@ func (s *State) outranked() (bool, string) {
 		if !p.Reachable || p.Primary || p.Tags.NoFailover || p.Position != s.position() || p.Timeline != s.pg().Timeline {
 			continue
 		}
+		if s.unfit(p.Name) && s.Unfit.Count == 0 {
+			continue
+		}
 		order := cmp.Or(
+			cmp.Compare(s.Unfit.Count, 0), // whoever failed lets the others go first
 			cmp.Compare(p.Tags.FailoverPriority, s.Settings.Tags.FailoverPriority),
 			cmp.Compare(s.Self, p.Name),
 		)
-		if order > 0 && s.view().Failover.Candidate != s.Self {
+		if order > 0 && s.wish().Candidate != s.Self {
 			return true, fmt.Sprintf("%s has the same position and goes first", p.Name)
 		}
 	}
@@ -248,6 +254,7 @@ func raceStatus(s *State) string {
 func (s *State) candidates(standbys []events.StandbyState) []events.NodeName {
 	type ranked struct {
 		name     events.NodeName
+		unfit    bool
 		at       events.LSN
 		priority int
 	}
@@ -269,9 +276,12 @@ func (s *State) candidates(standbys []events.StandbyState) []events.NodeName {
 		if int64(s.view().Status.Optime)-int64(at) > s.Settings.MaximumLagOnFailover {
 			continue
 		}
-		list = append(list, ranked{m.Name, at, m.Tags.FailoverPriority})
+		list = append(list, ranked{m.Name, m.Unfit != "", at, m.Tags.FailoverPriority})
 	}
 	slices.SortFunc(list, func(a, b ranked) int {
+		if a.unfit != b.unfit {
+			return map[bool]int{true: 1, false: -1}[a.unfit]
+		}
 		return cmp.Or(cmp.Compare(b.at, a.at), cmp.Compare(b.priority, a.priority), cmp.Compare(a.name, b.name))
 	})
 	out := make([]events.NodeName, len(list))

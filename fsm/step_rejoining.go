@@ -21,7 +21,7 @@ const (
 // to the holder's history: judge by ancestry (S23), then follow, rewind, or clone;
 // what was followed must stream, or the next rung is taken.
 func rejoiningRules() []rule {
-	rules := []rule{shutdownRule(), foreignRule(), rogueRule(), adoptRule(), {
+	rules := []rule{shutdownRule(), foreignRule(), toleratedRule(), pausedForeignRule(), rogueRule(), adoptRule(), {
 		id: "judge-void", when: func(s *State) (bool, string) {
 			if !s.doing(Judge{}) || s.leader().Name == s.Rejoin.Leader {
 				return false, "no judgement against a former leader is under way"
@@ -46,7 +46,7 @@ func rejoiningRules() []rule {
 			}
 		},
 		status: rejoinStatus,
-	}, {
+	}, pausedStoppedRule(), {
 		id: "release-without-server", when: func(s *State) (bool, string) {
 			switch {
 			case !s.holds():
@@ -87,6 +87,8 @@ func rejoiningRules() []rule {
 			switch {
 			case !s.standbyUp():
 				return false, "PostgreSQL does not run as a standby"
+			case s.Rejoin.Reinit && s.otherLeads():
+				return false, "an operator asked for a new copy"
 			case s.Rejoin.Stage == "start":
 				return true, "PostgreSQL runs as a standby of " + string(s.Rejoin.Leader)
 			case s.holds():
@@ -139,7 +141,10 @@ func rejoiningRules() []rule {
 		status: func(*State) string { return "starting as a secondary" },
 	}, {
 		id: "still-starting", when: func(s *State) (bool, string) {
-			return s.silent()
+			if s.Rejoin.Reinit {
+				return false, "an operator asked for a new copy"
+			}
+			return s.unresponsive()
 		},
 		status: func(*State) string { return "PostgreSQL is still starting up" },
 	}, {
@@ -155,7 +160,7 @@ func rejoiningRules() []rule {
 		},
 		status: func(*State) string { return "waiting for the leader to become a primary" },
 	}}
-	rules = append(rules, ladderRules()...)
+	rules = append(append(rules, pausedRunningRule()), ladderRules()...)
 	return append(rules, rule{
 		id: "stuck", when: func(s *State) (bool, string) {
 			_, text := s.needsClone()
@@ -186,7 +191,11 @@ func ladderRules() []rule {
 				return true, "PostgreSQL runs, and a copy is to replace its data: " + text
 			},
 			do: func(e *effects) {
-				e.operate(Stop{Mode: "fast", Patience: 5 * time.Second})
+				mode := "fast"
+				if e.Rejoin.Reinit {
+					mode = "immediate" // nothing of it is to be kept
+				}
+				e.operate(Stop{Mode: mode, Patience: 5 * time.Second})
 			},
 			status: rejoinStatus,
 		},
@@ -203,9 +212,15 @@ func ladderRules() []rule {
 				}
 				return true, text
 			},
-			do:     func(e *effects) { e.beginClone() },
-			status: func(*State) string { return "reinitializing due to diverged timelines" },
+			do: func(e *effects) { e.beginClone() },
+			status: func(s *State) string {
+				if s.Rejoin.Reinit {
+					return cloneStatus(s)
+				}
+				return "reinitializing due to diverged timelines"
+			},
 		},
+		reinitWaitingRule(),
 		{
 			id: "judge", when: func(s *State) (bool, string) {
 				switch s.verdict() {
@@ -277,6 +292,8 @@ func (s *State) needsClone() (bool, string) {
 	r := s.Rejoin
 	var text string
 	switch {
+	case r.Reinit:
+		return true, "an operator asked for a new copy"
 	case empty(s):
 		return true, "no data here"
 	case s.verdict() == events.VerdictClone:
@@ -342,7 +359,7 @@ func (e *effects) outcomeRejoin(ev events.ActionFinished) {
 	case Clone{}.Kind():
 		e.Rejoin.Stage = "clone"
 		if done {
-			e.Rejoin.Stage, e.Rejoin.Why = "cloned", ""
+			e.Rejoin.Stage, e.Rejoin.Why, e.Rejoin.Reinit = "cloned", "", false
 			e.Postgres.Wrote = false
 		}
 	case StartStandby{}.Kind():

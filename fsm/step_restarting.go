@@ -9,21 +9,36 @@ import (
 
 // restartAsked: an operator's restart that can begin now.
 func (s *State) restartAsked() (bool, string) {
+	if s.busy() || !s.pg().Ready || !s.restartable() {
+		return false, "PostgreSQL can't be restarted now"
+	}
 	for _, r := range s.Requests {
-		if r.Kind == "restart" && !s.busy() && s.pg().Ready {
+		if r.Kind == "restart" {
 			return true, "an operator asked for a restart"
 		}
+	}
+	if due, _, text := s.scheduledRestart(); due || s.Schedule != nil {
+		return due, text
 	}
 	return false, "nobody asked for a restart"
 }
 
+// restartable: without the lease a primary could not be started again (S3).
+func (s *State) restartable() bool { return !s.primaryUp() || s.believes() && !s.foreign() }
+
 // beginRestart stops PostgreSQL, checkpoint first.
 func (e *effects) beginRestart() {
+	w := RestartWork{Stage: "stop", ID: "scheduled", Primary: e.primaryUp()}
+	if due, _, _ := e.scheduledRestart(); due {
+		w.Timeout = e.Schedule.Timeout
+		e.Schedule = nil
+	}
 	for _, r := range e.Requests {
 		if r.Kind == "restart" {
-			e.Restart = RestartWork{Stage: "stop", ID: r.ID, Primary: e.primaryUp()}
+			w.ID, w.Timeout = r.ID, r.Timeout
 		}
 	}
+	e.Restart = w
 	e.operate(Stop{Mode: "fast", Checkpoint: true, Patience: time.Minute})
 }
 
@@ -68,7 +83,7 @@ func restartingRules() []rule {
 		rule{
 			id: "timed-out", trigger: StartTimedOut,
 			when: func(s *State) (bool, string) {
-				limit := s.Settings.PrimaryStartTimeout
+				limit := s.restartLimit()
 				switch {
 				case !s.Restart.Primary || limit <= 0 || s.phaseAge() < limit:
 					return false, "there is time left"
@@ -101,6 +116,14 @@ func restartingRules() []rule {
 			status: func(*State) string { return "restart failed" },
 		},
 	)
+}
+
+// restartLimit is how long a restarted primary may take; 0 or less: for ever.
+func (s *State) restartLimit() time.Duration {
+	if s.Restart.Timeout > 0 {
+		return s.Restart.Timeout
+	}
+	return s.Settings.PrimaryStartTimeout
 }
 
 // restarted ends the work. A stop that failed has changed nothing.

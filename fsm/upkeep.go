@@ -21,6 +21,7 @@ func upkeep(e *effects) {
 		e.heartbeat()
 	}
 	e.keepLease()
+	e.keepPause()
 	e.refuseRestarts()
 	if e.Phase == Stopping && e.Demote.Stage == "done" {
 		return
@@ -41,6 +42,8 @@ func (e *effects) refuseRestarts() {
 		case r.Kind != "restart" || r.ID == e.Restart.ID:
 		case e.Phase == Restarting:
 			e.settle(r.ID, false, "restart already in progress")
+		case e.Phase == Leading && !e.restartable():
+			e.settle(r.ID, false, "PostgreSQL can't be restarted as a primary without the leader key")
 		case e.Phase != Leading && e.Phase != Following:
 			e.settle(r.ID, false, fmt.Sprintf("PostgreSQL can't be restarted while the member is %s", e.Phase))
 		}
@@ -129,9 +132,13 @@ func (e *effects) renew(id events.LeaseID, ttl time.Duration) {
 	e.order(RenewLease{Lease: id, Timeout: events.Belief(ttl) / 8})
 }
 
-// extendFence tells the keeper the new end of the belief.
+// extendFence tells the keeper the new end of the belief, unless there is none to be
+// told. While the deadline is being taken away, that comes first.
 func (e *effects) extendFence() {
 	f := e.fence()
+	if !e.Keeper.Armed || e.InFlight(Disarm{}) {
+		return
+	}
 	if f.Deadline <= e.Keeper.Sent && f.Revision == e.Keeper.Revision {
 		return
 	}
@@ -253,6 +260,8 @@ func (s *State) deadlines() []SetTimer {
 		{"hand_off", s.Demote.Until},
 		{"stop", s.Demote.RetryAt},
 		{"resume", s.resumedEnd()},
+		{"disarm", s.Keeper.DisarmAfter},
+		{"unfit", s.Unfit.Until},
 	}
 	if s.Phase == Starting && s.Rejoin.Stage == "start-alone" {
 		d = append(d, SetTimer{"alone", s.Since.Add(aloneGrace)})
@@ -270,10 +279,16 @@ func (s *State) deadlines() []SetTimer {
 		d = append(d, SetTimer{TimerStartTimeout, s.Revive.Deadline})
 	}
 	if s.Phase == Restarting && s.Restart.Primary {
-		d = append(d, SetTimer{TimerStartTimeout, s.Since.Add(s.Settings.PrimaryStartTimeout)})
+		d = append(d, SetTimer{TimerStartTimeout, s.Since.Add(s.restartLimit())})
 	}
 	if s.Phase == Following && s.otherLeads() {
 		d = append(d, SetTimer{"streaming", s.patienceEnd()})
+	}
+	if s.Schedule != nil {
+		d = append(d, SetTimer{"scheduled_restart", s.instantOf(s.Schedule.Wall)})
+	}
+	if t, err := time.Parse(time.RFC3339, s.view().Failover.ScheduledAt); err == nil && s.holds() {
+		d = append(d, SetTimer{"scheduled_switchover", s.instantOf(t.UnixNano())})
 	}
 	for _, g := range s.Gone {
 		d = append(d, SetTimer{"initialize", g.At.Add(2 * s.Settings.TTL)})

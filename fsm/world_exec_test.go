@@ -172,6 +172,8 @@ func (n *node) execute(o Ordered) {
 			n.askPosition(o, a, n.w.now.Add(a.Timeout))
 		case ExtendFence:
 			n.extend(o, a)
+		case Disarm:
+			n.disarm(o, a)
 		case Checkpoint, SyncSlots:
 			n.finished(o, events.Done, events.Result{})
 		default:
@@ -281,6 +283,7 @@ func (n *node) transaction(action Action) dcs.Txn {
 		data := dcs.EncodeMember(dcs.MemberData{
 			ConnURL: m.ConnURL, APIURL: m.APIURL, State: m.State, Role: m.Role, Version: m.Version, Pause: m.Pause,
 			CheckpointPending: m.CheckpointPending, XLogLocation: m.XLogLocation, Timeline: m.Timeline, Regent: m.Regent, HandOff: m.HandOff,
+			Unfit: m.Unfit,
 		})
 		return dcs.Txn{Writes: []dcs.Write{{Key: dcs.MemberKey(n.name), Value: data, Lease: m.HandOff}}}
 	case ClaimInitialize:
@@ -302,21 +305,40 @@ func (n *node) transaction(action Action) dcs.Txn {
 	case ClearFailover:
 		return one(same(dcs.KeyFailover, a.Version), dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(events.FailoverRequest{})))
 	case RequestFailover:
-		return dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(events.FailoverRequest{Leader: a.From, Candidate: a.To}))}}
+		return dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(events.FailoverRequest{Leader: a.From, Candidate: a.To, ScheduledAt: a.At}))}}
 	default:
 		n.w.fail("no executor for %s", action.Kind())
 		return dcs.Txn{}
 	}
 }
 
+// disarm is the keeper: the deadline goes, and what was given before the reason was
+// known doesn't bring it back.
+func (n *node) disarm(o Ordered, a Disarm) {
+	p := n.pg
+	switch {
+	case n.w.pick(20) == 0 && !n.w.calm:
+		n.finished(o, events.Unavailable, events.Result{})
+	case p.running:
+		p.armed, p.waived = Fence{}, &a
+		n.finished(o, events.Done, events.Result{})
+	default:
+		n.finished(o, events.Done, events.Result{})
+	}
+}
+
 func (n *node) extend(o Ordered, a ExtendFence) {
 	p := n.pg
+	if p.waived != nil && a.Fence.Config <= p.waived.Config {
+		n.finished(o, events.Refused, events.Result{})
+		return
+	}
 	if !p.running || a.Fence.Revision < p.armed.Revision || n.w.now >= a.Fence.Deadline.Add(-a.Fence.Budget) {
 		n.finished(o, events.Refused, events.Result{})
 		return
 	}
 	if a.Fence.Revision > p.armed.Revision || a.Fence.Deadline > p.armed.Deadline {
-		p.armed, p.rogue = a.Fence, 0 // adopted, if it was one
+		p.armed, p.waived, p.rogue = a.Fence, nil, 0 // adopted, if it was one
 	}
 	n.finished(o, events.Done, events.Result{})
 }

@@ -29,6 +29,7 @@ type server struct {
 	streaming bool
 	pid       int
 	armed     Fence
+	waived    *Disarm // why it runs without a deadline
 	promoted  events.Instant
 	rogue     events.Instant // promoted by nobody who may
 }
@@ -73,7 +74,7 @@ func (p *server) die(ours, fenced bool) {
 		return
 	}
 	down := events.PostgresDown{PID: p.pid, Signal: 9, Ours: ours, Fenced: fenced}
-	p.running, p.ready, p.streaming, p.armed, p.pid, p.rogue = false, false, false, Fence{}, 0, 0
+	p.running, p.ready, p.streaming, p.armed, p.waived, p.pid, p.rogue = false, false, false, Fence{}, nil, 0, 0
 	p.node.later(p.node.w.between(time.Millisecond, 5*time.Millisecond), func() { p.node.take(down) })
 }
 

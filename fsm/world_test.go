@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,6 +124,10 @@ func (w *world) judge() {
 	for _, n := range w.nodes {
 		switch p := n.pg; {
 		case !p.writable():
+		case p.waived != nil || n.s.Settings.Pause:
+			// In maintenance mode nothing is promised, and afterwards not before its agent
+			// has heard of the end.
+			w.wrote = w.now
 		case p.rogue == 0:
 			writable = append(writable, string(n.name))
 		case n.up && w.now.Sub(max(p.rogue, n.awake)) > n.patience():
@@ -228,12 +233,16 @@ func (n *node) start() {
 	n.up, n.seen, n.lane, n.busy, n.down = true, 0, nil, false, false
 	n.run++
 	n.awake = n.w.now
+	n.set.Pause, n.set.ConfigVersion = false, 0 // what the file says
 	n.w.note("%s agent starts", n.name)
 	n.take(events.AgentStarted{Node: n.name, Scope: "demo", Version: "test", Boot: fmt.Sprint("boot", n.boots), Settings: n.set})
 	n.later(5*time.Millisecond, func() {
 		found := events.KeeperFound{}
 		if n.pg.running {
 			found.PID, found.Armed, found.Deadline = n.pg.pid, n.pg.armed.Revision != 0, n.pg.armed.Deadline
+			if n.pg.waived != nil {
+				found.Waived, found.WaivedAt = n.pg.waived.Reason, n.pg.waived.Config
+			}
 		}
 		n.take(found)
 	})
@@ -275,6 +284,9 @@ func (n *node) see() {
 // take steps the machine, and carries out what it orders.
 func (n *node) take(ev events.Event) {
 	n.w.t.Helper()
+	if seen, ok := ev.(events.ClusterObserved); ok {
+		n.configure(seen.View)
+	}
 	for n.up {
 		before := n.s
 		entry := events.Entry{Seq: n.s.Seq + 1, At: n.w.now, Wall: int64(n.w.now), Event: ev}
@@ -300,6 +312,19 @@ func (n *node) take(ev events.Event) {
 		}
 		ev = events.Reconsider{}
 	}
+}
+
+// configure brings a changed config key before the view that it came with, as agents do.
+func (n *node) configure(v events.ClusterView) {
+	if v.Config.Version == 0 || v.Config.Version <= n.set.ConfigVersion {
+		return
+	}
+	pause := strings.Contains(string(v.Config.Raw), `"pause":true`)
+	if n.set.Pause && !pause && n.pg.rogue != 0 {
+		n.pg.rogue = n.w.now // its time is counted from here
+	}
+	n.set.ConfigVersion, n.set.Pause = v.Config.Version, pause
+	n.take(events.ConfigChanged{Settings: n.set})
 }
 
 func (n *node) carryOut(o Ordered) {

@@ -38,6 +38,7 @@ func environment() ctl.Env {
 		Now:      time.Now,
 		Open:     ctl.OpenStore,
 		Dial:     ctl.NewCaller,
+		Edit:     ctl.RunEditor(os.Stdin, os.Stdout, os.Stderr),
 		Interrupts: func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return signal.NotifyContext(ctx, os.Interrupt)
 		},

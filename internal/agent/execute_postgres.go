@@ -17,7 +17,7 @@ import (
 const forever = 365 * 24 * time.Hour
 
 func grantOf(f fsm.Fence) keeper.Grant {
-	return keeper.Grant{Revision: f.Revision, Deadline: f.Deadline, Budget: f.Budget}
+	return keeper.Grant{Revision: f.Revision, Deadline: f.Deadline, Budget: f.Budget, Config: f.Config}
 }
 
 // operate carries out one PostgreSQL operation, and reports how it ended together
@@ -43,7 +43,7 @@ func (a *Agent) perform(ctx context.Context, o fsm.Ordered, r *events.Result) er
 	case fsm.PostBootstrap:
 		return pg.PostBootstrap(ctx)
 	case fsm.Clone:
-		return pg.Clone(ctx, act.From, pgmgr.CloneOptions{Replace: a.Snapshot().Settings.RemoveDataDir})
+		return pg.Clone(ctx, act.From, pgmgr.CloneOptions{Replace: act.Replace})
 	case fsm.StartStandby:
 		return pg.Start(ctx, pgmgr.StartOptions{Standby: true, Upstream: act.Upstream, Timeout: forever})
 	case fsm.StartPrimary:

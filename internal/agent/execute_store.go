@@ -14,6 +14,7 @@ import (
 	"github.com/pgregent/regent/fsm"
 	"github.com/pgregent/regent/internal/mono"
 	"github.com/pgregent/regent/pgmgr"
+	"github.com/pgregent/regent/pgmgr/keeper"
 )
 
 // storeHealth turns the fate of single calls into the two edges of the store.
@@ -63,6 +64,9 @@ func (a *Agent) execute(ctx context.Context, o fsm.Ordered) {
 		a.askPosition(ctx, o, act)
 	case fsm.ExtendFence:
 		err := a.opt.Keeper.Extend(ctx, grantOf(act.Fence))
+		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
+	case fsm.Disarm:
+		err := a.opt.Keeper.Disarm(ctx, keeper.Waiver{Reason: keeper.WaiverReason(act.Reason), Config: act.Config})
 		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
 	case fsm.Checkpoint:
 		err := a.opt.Postgres.Checkpoint(ctx)
@@ -241,7 +245,7 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 		}, nil
 	case fsm.RequestFailover:
 		return dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(
-			events.FailoverRequest{Leader: act.From, Candidate: act.To}))}}, nil
+			events.FailoverRequest{Leader: act.From, Candidate: act.To, ScheduledAt: act.At}))}}, nil
 	default:
 		return dcs.Txn{}, fmt.Errorf("%w %s", errNoTransaction, action.Kind())
 	}
@@ -258,7 +262,7 @@ func memberData(m events.Member) dcs.MemberData {
 		ConnURL: m.ConnURL, APIURL: m.APIURL, State: m.State, Role: m.Role, Version: m.Version,
 		CheckpointPending: m.CheckpointPending, Tags: dcs.PublishedTags(m.Tags.Raw), PendingRestart: m.PendingRestart,
 		XLogLocation: m.XLogLocation, ReceiveLSN: m.ReceiveLSN, ReplayLSN: m.ReplayLSN, ReplicationState: m.ReplicationState, Timeline: m.Timeline, Pause: m.Pause,
-		Regent: m.Regent, HandOff: m.HandOff,
+		Regent: m.Regent, HandOff: m.HandOff, ScheduledRestart: m.ScheduledRestart, Unfit: m.Unfit, Unfenced: m.Unfenced,
 	}
 }
 

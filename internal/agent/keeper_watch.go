@@ -176,6 +176,9 @@ func keeperFound(st keeper.Status) events.KeeperFound {
 	if st.Armed != nil {
 		found.Armed, found.Deadline = true, st.Armed.Deadline
 	}
+	if st.Waived != nil {
+		found.Waived, found.WaivedAt = string(st.Waived.Reason), st.Waived.Config
+	}
 	return found
 }
 

@@ -99,7 +99,7 @@ func (a *Agent) loop(ctx context.Context) error {
 			a.due = a.mail.arrived()
 			a.noticeJump(ctx)
 			if a.reload.Swap(false) {
-				a.applyConfig(ctx, a.state.Store.View.Config.Raw)
+				a.applyConfig(ctx, a.state.Store.View.Config)
 			}
 			for _, ev := range a.mail.take() {
 				a.take(ctx, ev)

@@ -16,7 +16,8 @@ import (
 // is a Patroni (S7). The error names every setting that forbids it; problems are
 // what was adjusted or ignored.
 func Translate(local *config.Config, dynamic []byte, patroni bool) (events.Settings, pgmgr.Config, []config.Problem, error) {
-	if len(dynamic) == 0 {
+	shares := len(dynamic) > 0
+	if !shares {
 		dynamic = local.Bootstrap.DCS
 	}
 	d, problems := config.ParseDynamic(dynamic)
@@ -35,7 +36,8 @@ func Translate(local *config.Config, dynamic []byte, patroni bool) (events.Setti
 		TTL: timings.TTL, LoopWait: timings.LoopWait, RetryTimeout: timings.RetryTimeout,
 		PrimaryStartTimeout: d.PrimaryStartTimeout, MaximumLagOnFailover: d.MaximumLagOnFailover,
 		CheckTimeline: d.CheckTimeline, MaxTimelinesHistory: d.MaxTimelinesHistory, MemberSlotsTTL: d.MemberSlotsTTL,
-		Pause: d.Pause, UseSlots: d.UseSlots, UsePgRewind: pg.Postgres.UsePgRewind,
+		// The file's bootstrap.dcs can't tell whether maintenance mode is on.
+		Pause: d.Pause && shares, FencingOff: d.Fencing(local) == config.FencingOff, UseSlots: d.UseSlots, UsePgRewind: pg.Postgres.UsePgRewind,
 		RemoveDataDir: pg.Postgres.RemoveDataDirectoryOnRewindFailure || pg.Postgres.RemoveDataDirectoryOnDiverged,
 		StopWait:      d.StopWait, MayBootstrap: local.Bootstrap.Present, Tags: local.Tags,
 		ConnURL: connURL(local), APIURL: local.REST.URL(), BootstrapConfig: string(shared),

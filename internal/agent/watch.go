@@ -71,7 +71,7 @@ func (c *configWatch) news(v events.ClusterView) bool {
 // that no older one can be applied last.
 func (a *Agent) noticeConfig(ctx context.Context, v events.ClusterView) {
 	if v.Config.Version != 0 && a.config.news(v) { // else the file's bootstrap.dcs counts
-		a.applyConfig(ctx, v.Config.Raw)
+		a.applyConfig(ctx, v.Config)
 	}
 }
 
@@ -84,16 +84,20 @@ func (a *Agent) Reload() {
 
 // applyConfig takes a configuration into force; one that can't be read leaves the
 // settings as they are. It belongs to the loop.
-func (a *Agent) applyConfig(ctx context.Context, dynamic []byte) {
-	set, pg, err := a.opt.Settings(dynamic, a.config.patroni)
+func (a *Agent) applyConfig(ctx context.Context, shared events.DynamicConfig) {
+	set, pg, err := a.opt.Settings(shared.Raw, a.config.patroni)
 	if err != nil {
 		a.log.Error("the configuration can't be applied; the one in force stays", "err", err)
 		return
 	}
 	before := a.state.Settings
+	set.ConfigVersion = shared.Version
+	if shared.Version == 0 {
+		set.Pause = before.Pause // only the config key tells
+	}
 	a.step(ctx, events.ConfigChanged{Settings: set})
 	if before.Pause != set.Pause {
-		a.step(ctx, events.PauseChanged{Paused: set.Pause})
+		a.step(ctx, events.PauseChanged{Paused: set.Pause, Revision: shared.Version})
 	}
 	a.queueConfig(pg)
 }

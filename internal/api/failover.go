@@ -58,13 +58,29 @@ func (s *Server) changeLeader(ctx context.Context, r *request, action string) *r
 		return refusal
 	}
 	if w.scheduled != "" {
-		// Nobody would carry it out, so it must not look accepted.
-		return inText(http.StatusNotImplemented, "Scheduled switchover is not implemented in this release")
+		return s.schedule(ctx, w)
 	}
 	if text := s.checkPossible(ctx, w, v); text != "" {
 		return inText(http.StatusPreconditionFailed, text)
 	}
 	return s.carryOut(ctx, w, v)
+}
+
+// schedule writes a wish for later to the request key; whoever leads then judges it.
+func (s *Server) schedule(ctx context.Context, w wish) *reply {
+	id, err := requestID(w.action)
+	if err != nil {
+		s.log.Error("no id for a request", "err", err)
+		return s.notWritten(w)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.storePatience()+2*time.Second)
+	defer cancel()
+	ev := events.SwitchoverRequested{ID: id, From: w.leader, To: w.candidate, ScheduledAt: w.scheduled}
+	if ok, text, err := s.opt.Ask(ctx, id, ev); !ok || err != nil {
+		s.log.Warn("the request for another leader was not confirmed", "reason", text, "err", err)
+		return s.notWritten(w)
+	}
+	return inText(http.StatusAccepted, w.title()+" scheduled")
 }
 
 func readWish(body fields, action string) (wish, bool) {
@@ -102,9 +118,11 @@ func (s *Server) checkForm(w *wish, m mode) *reply {
 		if m.paused {
 			return refuse("Can't schedule " + w.action + " in the paused state")
 		}
-		if refusal := s.checkSchedule(w.scheduled, w.action); refusal != nil {
+		at, refusal := s.readSchedule(w.scheduled, w.action)
+		if refusal != nil {
 			return refusal
 		}
+		w.scheduled = isoTime(at)
 	}
 	if m.paused && w.candidate == "" {
 		return refuse(w.title() + " is possible only to a specific candidate in a paused state")

@@ -245,7 +245,7 @@ func TestWishesAreChecked(t *testing.T) {
 		{name: "no zone", path: "/switchover", body: `{"leader":"pg00","scheduled_at":"2030-01-01T10:00"}`, code: 400, text: "Timezone information is mandatory for the scheduled switchover"},
 		{name: "in the past", path: "/switchover", body: `{"leader":"pg00","scheduled_at":"2020-01-01 10:00:00 UTC"}`, code: 422, text: "Cannot schedule switchover in the past"},
 		{name: "no time", path: "/switchover", body: `{"leader":"pg00","scheduled_at":"soon"}`, code: 422, text: "Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601"},
-		{name: "scheduled", path: "/switchover", body: `{"leader":"pg00","scheduled_at":"2030-01-01T10:00:00.5+0100"}`, code: 501, text: "Scheduled switchover is not implemented in this release"},
+		{name: "scheduled", path: "/switchover", body: `{"leader":"pg00","scheduled_at":"2030-01-01T10:00:00.5+0100"}`, code: 503, text: "failed to write failover key into DCS"},
 		{name: "paused without candidate", path: "/switchover", body: `{"leader":"pg00"}`, config: `{"pause":"on"}`, code: 400, text: "Switchover is possible only to a specific candidate in a paused state"},
 		{name: "to itself", path: "/switchover", body: `{"leader":"pg00","candidate":"pg00"}`, code: 400, text: "Switchover target and source are the same"},
 		{name: "another leader", path: "/switchover", body: `{"leader":"pg01"}`, code: 412, text: "leader name does not match"},
@@ -287,11 +287,27 @@ func TestWishesAreChecked(t *testing.T) {
 	}
 }
 
+// A wish for later is written, not waited for.
+func TestSwitchoverIsScheduled(t *testing.T) {
+	bubble(t, func(w *world) {
+		var got events.SwitchoverRequested
+		w.ask = func(_ context.Context, ev events.Event) (bool, string, error) {
+			got = ev.(events.SwitchoverRequested)
+			return true, "requested", nil
+		}
+		out := w.do(w.t.Context(), "POST", "/switchover", `{"leader":"pg00","candidate":"pg01","scheduled_at":"2030-01-01 10:00:00.5+0100"}`)
+		wantReply(w.t, out, 202, "Switchover scheduled")
+		if got.From != "pg00" || got.To != "pg01" || got.ScheduledAt != "2030-01-01T10:00:00.5+01:00" {
+			w.t.Errorf("the machine got %+v", got)
+		}
+	})
+}
+
 // TestOldWords: what 3.0.4 says and allows differently.
 func TestOldWords(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"candidate":"pg01","scheduled_at":"2030-01-01T10:00:00+00:00"}`:                 "Scheduled failover is possible only from a specific leader",
-		`{"leader":"pg00","candidate":"pg01","scheduled_at":"2030-01-01T10:00:00+00:00"}`: "Scheduled switchover is not implemented in this release",
+		`{"leader":"pg00","candidate":"pg01","scheduled_at":"2030-01-01T10:00:00+00:00"}`: "failed to write switchover key into DCS",
 		`{"leader":"pg00","candidate":"pg00"}`:                                            "failed to write switchover key into DCS",
 	} {
 		bubble(t, func(w *world) {

@@ -21,20 +21,30 @@ func (s *Server) reload(context.Context, *request) *reply {
 	return inText(http.StatusAccepted, "reload scheduled")
 }
 
-// restart answers POST /restart when PostgreSQL is up again, or isn't going to be.
+// restart answers POST /restart when PostgreSQL is up again, or isn't going to be; one
+// for later at once.
 func (s *Server) restart(ctx context.Context, r *request) *reply {
 	filters, _, refusal := r.mapping(true)
 	if refusal != nil {
 		return refusal
 	}
 	c := s.look(ctx)
-	satisfied, refusal := s.checkRestart(filters, &c)
+	w, refusal := s.readRestart(filters, &c)
 	if refusal != nil {
 		return refusal
 	}
+	id, err := requestID("restart")
+	if err != nil {
+		return inText(http.StatusBadRequest, "restart failed")
+	}
+	s.log.Info("received a restart request", "client", r.conn.RemoteAddr().String())
+	if w.schedule != nil {
+		w.schedule.Timeout, w.schedule.StartedAt = w.timeout, c.state.Postgres.State.StartedAt
+		return s.scheduleRestart(ctx, id, *w.schedule)
+	}
 	failed := func(text string) *reply { return inText(http.StatusServiceUnavailable, text) }
 	switch {
-	case !satisfied:
+	case !w.satisfied:
 		return failed("restart conditions are not satisfied")
 	case c.state.Op != nil || c.state.Phase == fsm.Restarting:
 		return failed(underWay(&c.state) + " already in progress")
@@ -45,15 +55,13 @@ func (s *Server) restart(ctx context.Context, r *request) *reply {
 		// operator was told that nothing happened.
 		return failed("restart failed")
 	}
-	id, err := requestID("restart")
-	if err != nil {
-		return inText(http.StatusBadRequest, "restart failed")
-	}
-	s.log.Info("received a restart request", "client", r.conn.RemoteAddr().String())
 	limit := max(c.state.Settings.PrimaryStartTimeout, time.Minute) + 2*time.Minute
+	if w.timeout > 0 {
+		limit = w.timeout + time.Minute // for the stop before it
+	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	ok, text, err := s.opt.Ask(ctx, id, events.RestartRequested{ID: id})
+	ok, text, err := s.opt.Ask(ctx, id, events.RestartRequested{ID: id, Timeout: w.timeout})
 	switch {
 	case err != nil && ctx.Err() == nil:
 		return failed("restart failed")
@@ -63,6 +71,74 @@ func (s *Server) restart(ctx context.Context, r *request) *reply {
 		return failed(text)
 	default:
 		return inText(http.StatusOK, "restarted successfully")
+	}
+}
+
+// scheduleRestart gives a restart for later to the machine, which remembers one.
+func (s *Server) scheduleRestart(ctx context.Context, id string, at events.RestartSchedule) *reply {
+	ctx, cancel := context.WithTimeout(ctx, s.storePatience())
+	defer cancel()
+	ok, text, err := s.opt.Ask(ctx, id, events.RestartRequested{ID: id, Schedule: &at})
+	switch {
+	case err != nil:
+		return inText(http.StatusServiceUnavailable, "restart failed")
+	case ok:
+		return inText(http.StatusAccepted, "Restart scheduled")
+	default:
+		return inText(http.StatusConflict, text)
+	}
+}
+
+// unscheduleRestart answers DELETE /restart.
+func (s *Server) unscheduleRestart(ctx context.Context, _ *request) *reply {
+	id, err := requestID("unschedule")
+	if err != nil {
+		return page(http.StatusInternalServerError)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.storePatience())
+	defer cancel()
+	ok, text, err := s.opt.Ask(ctx, id, events.RestartWithdrawn{ID: id})
+	switch {
+	case err != nil:
+		return pageSaying(http.StatusServiceUnavailable, "The agent did not answer")
+	case ok:
+		return inText(http.StatusOK, text)
+	default:
+		return inText(http.StatusNotFound, text)
+	}
+}
+
+// reinitialize answers POST /reinitialize as soon as the machine has accepted it; the
+// member's state tells how far it is.
+func (s *Server) reinitialize(ctx context.Context, r *request) *reply {
+	body, _, refusal := r.mapping(true)
+	if refusal != nil {
+		return refusal
+	}
+	id, err := requestID("reinitialize")
+	if err != nil {
+		return inText(http.StatusServiceUnavailable, "reinitialize failed")
+	}
+	ev := events.ReinitRequested{ID: id}
+	for _, f := range body {
+		switch f.key {
+		case "force":
+			ev.Force = truthy(f.value)
+		case "from_leader":
+			ev.FromLeader = truthy(f.value)
+		}
+	}
+	s.log.Info("received a reinitialize request", "client", r.conn.RemoteAddr().String(), "force", ev.Force)
+	ctx, cancel := context.WithTimeout(ctx, s.storePatience())
+	defer cancel()
+	ok, text, err := s.opt.Ask(ctx, id, ev)
+	switch {
+	case err != nil:
+		return inText(http.StatusServiceUnavailable, "reinitialize failed")
+	case ok:
+		return inText(http.StatusOK, text)
+	default:
+		return inText(http.StatusServiceUnavailable, text)
 	}
 }
 
@@ -85,83 +161,85 @@ func underWay(st *fsm.State) string {
 	}
 }
 
-// checkRestart reads the conditions in the order in which they were written, and
-// tells whether this member satisfies them.
-func (s *Server) checkRestart(filters fields, c *condition) (satisfied bool, refusal *reply) {
-	satisfied = true
+// restartWish is a restart as it was asked for.
+type restartWish struct {
+	// satisfied: this member meets the conditions now.
+	satisfied bool
+	timeout   time.Duration
+	schedule  *events.RestartSchedule // nil: now
+}
+
+// readRestart reads the conditions in the order in which they were written. Those of a
+// restart for later are judged then.
+func (s *Server) readRestart(filters fields, c *condition) (w restartWish, refusal *reply) {
+	w.satisfied = true
+	at := events.RestartSchedule{}
 	for _, f := range filters {
-		var ok bool
+		ok := true
 		switch f.key {
 		case "schedule":
 			text, _ := filters.text("schedule")
-			return false, s.refuseSchedule(text, c)
+			if c.mode.paused {
+				return w, inText(http.StatusInternalServerError, "Can't schedule restart in the paused state")
+			}
+			var when time.Time
+			if when, refusal = s.readSchedule(text, "restart"); refusal == nil {
+				at.At, at.Wall = isoTime(when), when.UnixNano()
+				w.schedule = &at
+			}
 		case "restart_pending":
-			ok = !truthy(f.value) || c.state.Postgres.State.PendingRestart
+			at.Pending = truthy(f.value)
+			ok = !at.Pending || c.state.Postgres.State.PendingRestart
 		case "role":
-			ok, refusal = s.checkRole(filters, c)
+			at.Role, ok, refusal = s.checkRole(filters, c)
 		case "postgres_version":
-			ok, refusal = checkOlder(f.value, c)
+			at.Version = plainText(f.value)
+			at.OlderThan, ok, refusal = checkOlder(at.Version, c)
 		case "timeout":
-			ok, refusal = false, refuseTimeout(f.value)
+			w.timeout, refusal = readTimeout(f.value)
 		default:
 			refusal = inText(http.StatusBadRequest, "Unknown filter for the scheduled restart: "+f.key)
 		}
 		if refusal != nil {
-			return false, refusal
+			return w, refusal
 		}
-		satisfied = satisfied && ok
+		w.satisfied = w.satisfied && ok
 	}
-	return satisfied, nil
+	return w, nil
 }
 
-// refuseSchedule: nobody would carry out a scheduled restart.
-func (s *Server) refuseSchedule(text string, c *condition) *reply {
-	if c.mode.paused {
-		return inText(http.StatusInternalServerError, "Can't schedule restart in the paused state")
-	}
-	if refusal := s.checkSchedule(text, "restart"); refusal != nil {
-		return refusal
-	}
-	return inText(http.StatusNotImplemented, "Scheduled restart is not implemented in this release")
-}
-
-func (s *Server) checkRole(filters fields, c *condition) (bool, *reply) {
+func (s *Server) checkRole(filters fields, c *condition) (role string, ok bool, refusal *reply) {
 	want, ok := filters.text("role")
 	if s.old() {
 		if !ok || (want != "primary" && want != "master" && want != "replica") {
-			return false, inText(http.StatusBadRequest, "PostgreSQL role should be either primary or replica")
+			return "", false, inText(http.StatusBadRequest, "PostgreSQL role should be either primary or replica")
 		}
 		if want == "master" {
 			want = "primary"
 		}
 	} else if !ok || (want != "primary" && want != "standby_leader" && want != "replica") {
-		return false, inText(http.StatusBadRequest, "PostgreSQL role should be either primary, standby_leader, or replica")
+		return "", false, inText(http.StatusBadRequest, "PostgreSQL role should be either primary, standby_leader, or replica")
 	}
-	return want == c.role, nil
+	return want, want == c.role, nil
 }
 
 // checkOlder: the running server must be older than the given version.
-func checkOlder(value json.RawMessage, c *condition) (bool, *reply) {
-	text := plainText(value)
-	version, ok := parseVersion(text)
+func checkOlder(text string, c *condition) (version int, ok bool, refusal *reply) {
+	version, ok = parseVersion(text)
 	if !ok {
-		return false, inText(http.StatusBadRequest, "Invalid PostgreSQL version format: X.Y or X.Y.Z is accepted: "+text)
+		return 0, false, inText(http.StatusBadRequest, "Invalid PostgreSQL version format: X.Y or X.Y.Z is accepted: "+text)
 	}
-	return c.state.Postgres.State.ServerVersion < version, nil
+	return version, c.state.Postgres.State.ServerVersion < version, nil
 }
 
-// refuseTimeout: the machine waits for a start as long as primary_start_timeout says.
-func refuseTimeout(value json.RawMessage) *reply {
+// readTimeout reads seconds, as a number or as text.
+func readTimeout(value json.RawMessage) (time.Duration, *reply) {
 	number := strings.TrimSpace(strings.TrimSuffix(plainText(value), "s"))
-	if n, err := strconv.ParseFloat(number, 64); err != nil || n <= 0 {
-		return inText(http.StatusBadRequest, "Timeout should be a positive number of seconds")
+	n, err := strconv.ParseFloat(number, 64)
+	if err != nil || n <= 0 || n > 1e9 {
+		return 0, inText(http.StatusBadRequest, "Timeout should be a positive number of seconds")
 	}
-	return inText(http.StatusNotImplemented, "Restart with a timeout of its own is not implemented in this release")
-}
-
-// unscheduleRestart answers DELETE /restart: this release schedules none.
-func (s *Server) unscheduleRestart(context.Context, *request) *reply {
-	return inText(http.StatusNotFound, "no restarts are scheduled")
+	return time.Duration(n * float64(time.Second)), nil
 }
 
 // plainText is a JSON scalar as people write it.

@@ -35,6 +35,7 @@ func (s *Server) route(r *request) (route, bool) {
 		"POST restart":      {s.restart, true},
 		"DELETE restart":    {s.unscheduleRestart, true},
 		"POST reload":       {s.reload, true},
+		"POST reinitialize": {s.reinitialize, true},
 		"POST failsafe":     {s.failsafe, true},
 	}[r.method+" "+segment]
 	return found, ok

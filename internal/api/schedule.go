@@ -6,21 +6,24 @@ import (
 	"time"
 )
 
-// checkSchedule refuses a time that can't be read, has no zone, or is past.
-func (s *Server) checkSchedule(text, action string) *reply {
+// readSchedule refuses a time that can't be read, has no zone, or is past.
+func (s *Server) readSchedule(text, action string) (time.Time, *reply) {
 	at, zoned, ok := parseTime(text)
 	switch {
 	case !ok:
-		return inText(http.StatusUnprocessableEntity,
+		return at, inText(http.StatusUnprocessableEntity,
 			"Unable to parse scheduled timestamp. It should be in an unambiguous format, e.g. ISO 8601")
 	case !zoned:
-		return inText(http.StatusBadRequest, "Timezone information is mandatory for the scheduled "+action)
+		return at, inText(http.StatusBadRequest, "Timezone information is mandatory for the scheduled "+action)
 	case at.Before(s.wall()):
-		return inText(http.StatusUnprocessableEntity, "Cannot schedule "+action+" in the past")
+		return at, inText(http.StatusUnprocessableEntity, "Cannot schedule "+action+" in the past")
 	default:
-		return nil
+		return at, nil
 	}
 }
+
+// isoTime is a time as Python writes it, in the zone that it was given in.
+func isoTime(at time.Time) string { return at.Format("2006-01-02T15:04:05.999999-07:00") }
 
 // parseTime reads a point in time in ISO 8601 and the spellings close to it; zoned
 // tells whether it says in which zone.

@@ -43,6 +43,9 @@ func (s *Server) describe(c *condition) []byte {
 	who.text("scope", s.opt.Scope)
 	who.text("name", string(s.opt.Name))
 	o.mapping("patroni", &who)
+	if r := scheduledRestart(&c.state); r != nil {
+		o.mapping("scheduled_restart", r)
+	}
 	own := s.describeSelf(c)
 	o.mapping("regent", &own)
 	return o.bytes()
@@ -147,14 +150,38 @@ func (s *Server) describeSelf(c *condition) object {
 	return o
 }
 
+// scheduledRestart is the restart to come; nil: none.
+func scheduledRestart(st *fsm.State) *object {
+	r := st.Schedule
+	if r == nil {
+		return nil
+	}
+	var o object
+	o.text("schedule", r.At)
+	if r.Role != "" {
+		o.text("role", r.Role)
+	}
+	if r.Version != "" {
+		o.text("postgres_version", r.Version)
+	}
+	o.flag("restart_pending", r.Pending)
+	if r.Timeout > 0 {
+		o.integer("timeout", int64(r.Timeout/time.Second))
+	}
+	return &o
+}
+
 // fencing says what would stop this member's PostgreSQL in time: "armed" (the keeper,
 // at the deadline), "ready" (the keeper, nothing to fence), "adopted" (a server that
 // the keeper didn't start: no exit status, no death signal, safety rule S5),
-// "stopping" (it is being stopped), "lost" (no keeper at the moment), or "off".
+// "stopping" (it is being stopped), "lost" (no keeper at the moment), "paused" (nothing:
+// maintenance mode is on, S11), or "off" (nothing: the setting is off).
 func (s *Server) fencing(st *fsm.State) string {
 	switch {
-	case s.opt.FencingOff:
+	case st.Settings.FencingOff:
 		return "off"
+	case st.Unfenced() == events.WaivedPause:
+		return "paused"
 	case !st.Keeper.Up:
 		return "lost"
 	case st.Keeper.Fencing:

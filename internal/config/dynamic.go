@@ -39,7 +39,16 @@ type Dynamic struct {
 	// flush the old primary's last WAL.
 	StopWait time.Duration
 
-	root *tree // normalized
+	fencing Fencing // as shared; empty: each member's file decides
+	root    *tree   // normalized
+}
+
+// Fencing is what holds for a member with that file.
+func (d Dynamic) Fencing(local *Config) Fencing {
+	if d.fencing != "" {
+		return d.fencing
+	}
+	return local.Regent.Fencing
 }
 
 // ParseDynamic reads the contents of /config, or of bootstrap.dcs, as leniently as
@@ -113,6 +122,7 @@ func decodeDynamic(t *tree) Dynamic {
 		MemberSlotsTTL:        period("member_slots_ttl", 30*time.Minute),
 		UseSlots:              boolean(t.at("postgresql.use_slots"), true),
 		StopWait:              period("regent.stop_wait", 10*time.Second),
+		fencing:               Fencing(word(dynamicIndex, "regent.fencing", t)),
 		root:                  t,
 	}
 }

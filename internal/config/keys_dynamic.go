@@ -18,7 +18,7 @@ func dynamicKeys() []key {
 		{path: "synchronous_mode_strict", typ: tBool, def: "false", status: promised, doc: "No commit without a standby."},
 		{path: "synchronous_node_count", typ: tInt, def: "1", limits: atLeast(1), status: notYet, doc: "Number of synchronous standbys."},
 		{path: "failsafe_mode", typ: tBool, def: "false", status: promised, doc: "The primary stays while the store is away and all members answer."},
-		{path: "pause", typ: tBool, def: "false", status: promised, doc: "Maintenance mode."},
+		{path: "pause", typ: tBool, def: "false", status: honoured, doc: "Maintenance mode: nothing is started, stopped or failed over automatically."},
 		{path: "standby_cluster", typ: tFree, status: promised, doc: "The whole cluster follows a primary elsewhere."},
 		{path: "slots", typ: tFree, status: promised, doc: "Permanent replication slots, which survive a failover."},
 		{path: "ignore_slots", typ: tFree, status: notYet, doc: "Slots left alone. This release touches only members' slots."},
@@ -26,6 +26,7 @@ func dynamicKeys() []key {
 		{path: "postgresql", typ: tSection, doc: "PostgreSQL's settings, shared by all members."},
 		{path: "postgresql.use_slots", typ: tBool, def: "true", doc: "Physical slots for members."},
 		{path: "regent", typ: tSection, doc: "Settings that Patroni doesn't have and ignores."},
+		{path: "regent.fencing", typ: tEnum, def: "", enum: []string{"keeper", "off"}, doc: "As `regent.fencing` of the file, for all members; it wins over theirs."},
 		{path: "regent.stop_wait", typ: tSeconds, def: "10", limits: atLeast(0), doc: "Hand-over: time for a candidate to flush the old primary's last WAL."},
 	}
 }

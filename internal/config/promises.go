@@ -24,7 +24,6 @@ func promises() []promise {
 		{"synchronous_mode", true, notWord("off"), "commits would not wait for a standby, and acknowledged writes could be lost in a failover", "set it to off"},
 		{"synchronous_mode_strict", true, isOn, "commits would not be held back without a standby", "set it to false"},
 		{"failsafe_mode", true, isOn, "the primary would stop when the store is away", "set it to false"},
-		{"pause", true, isOn, "the agent would go on acting in what you take for maintenance", "resume with the tool that paused, or remove the key"},
 		{"standby_cluster", true, followsRemote, "this cluster would become writable beside the one it should follow", "remove the section"},
 		{"slots", true, hasContent, "a logical consumer would lose its slot, and data, in a failover", "remove the section and create slots by hand"},
 		{"postgresql.pre_promote", true, hasContent, "a promotion would not wait for your script's consent", "remove the key"},

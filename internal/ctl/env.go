@@ -34,6 +34,9 @@ type Env struct {
 	Open func(ctx context.Context, at StoreAddress) (dcs.Store, error)
 	// Dial prepares calls to the members' REST API.
 	Dial func(c config.Ctl) (Caller, error)
+	// Edit lets the operator edit a file with the first of the programs that can be
+	// started, and returns that program's exit code.
+	Edit func(ctx context.Context, programs []string, file string) (int, error)
 	// Interrupts returns a context that ends when the operator interrupts the command.
 	Interrupts func(context.Context) (context.Context, context.CancelFunc)
 	// Log gets what commands warn about.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/internal/ctl/pyfmt"
 )
 
@@ -173,6 +174,15 @@ func footers(c cluster) string {
 	var b strings.Builder
 	if c.paused() {
 		b.WriteString(" Maintenance mode: on\n")
+	}
+	var bare []string
+	for _, m := range c.members {
+		if m.Unfenced == events.WaivedFencingOff {
+			bare = append(bare, string(m.Name))
+		}
+	}
+	if len(bare) > 0 {
+		b.WriteString(" Fencing off: no deadline ends the primary " + strings.Join(bare, ", ") + "\n")
 	}
 	if f := c.Failover; f.ScheduledAt != "" {
 		b.WriteString(" Switchover scheduled at: " + f.ScheduledAt + "\n")

@@ -38,7 +38,7 @@ func (a *App) switchover() *cobra.Command {
 	f.StringVar(&m.leader, "leader", "", "the current leader's `NAME`")
 	f.StringVar(&m.leader, "primary", "", "the same as --leader")
 	f.StringVar(&m.leader, "master", "", "the same as --leader")
-	f.StringVar(&m.scheduled, "scheduled", "", "`TIME` of the switchover; only now is possible yet")
+	f.StringVar(&m.scheduled, "scheduled", "", "`TIME` of the switchover; now, when it isn't given")
 	moveFlags(cmd, &m)
 	a.Target(cmd)
 	return cmd
@@ -88,12 +88,17 @@ func (s *session) move(ctx context.Context, m move) error {
 		if c.Leader.Locked() {
 			demoting = ", demoting current leader " + string(c.Leader.Name)
 		}
-		sure, err := s.app.confirm(ctx, "Are you sure you want to "+m.action+" cluster "+s.name+demoting+"?")
+		question, aborting := "Are you sure you want to "+m.action+" cluster "+s.name+demoting+"?", "Aborting "+m.action
+		if m.scheduled != "" {
+			question = "Are you sure you want to schedule " + m.action + " of cluster " + s.name + " at " + m.scheduled + demoting + "?"
+			aborting = "Aborting scheduled " + m.action
+		}
+		sure, err := s.app.confirm(ctx, question)
 		if err != nil {
 			return err
 		}
 		if !sure {
-			return fail("Aborting %s", m.action)
+			return failure(aborting)
 		}
 	}
 	done, err := s.request(ctx, c, m)
@@ -118,7 +123,7 @@ func (s *session) complete(ctx context.Context, c cluster, m *move) error {
 		return err
 	}
 	if m.action == "switchover" {
-		return s.completeTime(ctx, m)
+		return s.completeTime(ctx, c, m)
 	}
 	if !m.force && c.synchronous() && c.Sync.Leader != "" && !c.inSync(events.NodeName(m.candidate)) &&
 		!strings.EqualFold(string(c.Sync.Leader), m.candidate) && !s.legacy {
@@ -192,7 +197,8 @@ func (s *session) completeCandidate(ctx context.Context, c cluster, m *move) err
 	return fail("Member %s does not exist in cluster %s or is tagged as nofailover", m.candidate, s.name)
 }
 
-func (s *session) completeTime(ctx context.Context, m *move) error {
+// completeTime makes the time one that every member reads alike; empty for now.
+func (s *session) completeTime(ctx context.Context, c cluster, m *move) error {
 	if m.scheduled == "" && !m.force {
 		example := s.app.env.Now().Add(time.Hour).Format("2006-01-02T15:04")
 		answer, err := s.app.ask(ctx, "When should the switchover take place (e.g. "+example+" ) ", "now")
@@ -201,9 +207,18 @@ func (s *session) completeTime(ctx context.Context, m *move) error {
 		}
 		m.scheduled = answer
 	}
-	if m.scheduled != "" && m.scheduled != "now" {
-		return fail("A switchover can't be scheduled yet: leave the time out, or answer now")
+	if m.scheduled == "" || m.scheduled == "now" {
+		m.scheduled = ""
+		return nil
 	}
+	t, err := s.app.parseTime(m.scheduled)
+	if err != nil {
+		return err
+	}
+	if c.paused() {
+		return fail("Can't schedule switchover in the paused state")
+	}
+	m.scheduled = isoTime(t)
 	return nil
 }
 
@@ -228,6 +243,9 @@ func (m move) body() []byte {
 	}
 	if m.candidate != "" {
 		v.Set("candidate", pyfmt.String(m.candidate))
+	}
+	if m.scheduled != "" {
+		v.Set("scheduled_at", pyfmt.String(m.scheduled))
 	}
 	return []byte(v.JSON())
 }
@@ -304,7 +322,9 @@ func answerTimeout(c cluster) time.Duration {
 // guarded by what was read, so that somebody else's request isn't overwritten unseen.
 func (s *session) writeRequest(ctx context.Context, c cluster, m move) error {
 	s.app.println(s.app.timestamp() + " Could not " + m.action + " using Patroni api, falling back to DCS")
-	wish := events.FailoverRequest{Leader: events.NodeName(m.leader), Candidate: events.NodeName(m.candidate)}
+	wish := events.FailoverRequest{
+		Leader: events.NodeName(m.leader), Candidate: events.NodeName(m.candidate), ScheduledAt: m.scheduled,
+	}
 	guard := dcs.Guard{Key: dcs.KeyFailover, Absent: c.Failover.Version == 0, Version: c.Failover.Version}
 	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
 	defer cancel()

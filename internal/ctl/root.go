@@ -20,7 +20,8 @@ func (a *App) Root() *cobra.Command {
 	root.SetUsageTemplate(usageTemplate)
 	a.Target(root)
 	root.AddCommand(
-		a.list(), a.topology(), a.switchover(), a.failover(), a.history(), a.showConfig(), a.dsn(), a.version(),
+		a.list(), a.topology(), a.switchover(), a.failover(), a.pause(), a.resume(),
+		a.restart(), a.reload(), a.reinit(), a.flush(), a.history(), a.showConfig(), a.editConfig(), a.dsn(), a.version(),
 		a.journalGroup(), a.why(), a.fsmGroup(), a.configGroup(), a.raftGroup(), a.docs(),
 	)
 	return root

@@ -210,7 +210,12 @@ func requestSentence(e events.Event) string {
 	case events.FailoverRequested:
 		return "failover requested to " + orAnyone(e.To)
 	case events.RestartRequested:
+		if e.Schedule != nil {
+			return "restart requested for " + e.Schedule.At
+		}
 		return "restart requested"
+	case events.RestartWithdrawn:
+		return "scheduled restart withdrawn"
 	case events.ReinitRequested:
 		return "reinitialization requested"
 	default:
