@@ -23,6 +23,8 @@ type fence struct {
 	urgent bool
 	// last is who did.
 	last clients
+	// nobody was left at the last look, so the next may take twice its time.
+	nobody bool
 	// clear: past D−B/4 nobody was left. No session can begin any more, so the
 	// watch that follows may take its time to read, on a starved machine.
 	clear bool
@@ -131,8 +133,11 @@ func (g *guard) fenceStep(now events.Instant) {
 		if f.urgent {
 			settling = 0
 		}
-		if f.clear {
+		switch {
+		case f.clear:
 			patience = watchPatience
+		case f.nobody:
+			patience *= 2
 		}
 		switch {
 		case due == askedFast && now.Before(f.quitAt()):
@@ -182,7 +187,7 @@ func (g *guard) fenceVerdict(f *fence, due stage, remain clients) {
 		}
 	}
 	now := mono.Now()
-	f.clear = due == watching
+	f.nobody, f.clear = true, due == watching
 	g.dog.noClients()
 	switch {
 	case due == askedFast:

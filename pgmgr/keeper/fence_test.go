@@ -163,6 +163,23 @@ func TestSilentAgentsPrimaryIsFencedBeforeTheDeadline(t *testing.T) {
 	w.start(&again)
 }
 
+// TestStartedPrimaryIsArmedFromTheBeginning: S3. The grant of the start counts; no
+// renewal has to come first.
+func TestStartedPrimaryIsArmedFromTheBeginning(t *testing.T) {
+	w := newWorld(t)
+	g := grant(1, 5*time.Second, time.Second)
+	st, err := w.k.Start(w.ctx(), w.startRequest(&g))
+	if err != nil || st.Armed == nil || *st.Armed != g {
+		t.Fatalf("status %+v (%v), want it armed with %+v", st, err, g)
+	}
+	c := w.crowd()
+	down, _ := w.during(g.Deadline)
+	w.checkFenced(c, g.Deadline)
+	if !down.Exit.Fenced {
+		t.Errorf("exit %+v, want it fenced", *down.Exit)
+	}
+}
+
 // TestStoppedBackendIsFencedByStages: a backend that reacts to nothing (SIGSTOP, with
 // a transaction open) makes the fence go through all its stages.
 func TestStoppedBackendIsFencedByStages(t *testing.T) {
@@ -190,6 +207,30 @@ func TestStoppedBackendIsFencedByStages(t *testing.T) {
 	}
 	if !down.At.Before(last.Deadline) {
 		t.Errorf("the server was down %s after the deadline", down.At.Sub(last.Deadline))
+	}
+}
+
+// TestBackendDeafToTheFastStopIsFencedAtTheSecondStage: one that reads from a program
+// (which keeps out of its process group) can't be interrupted by SIGTERM, but ends at once on SIGQUIT. It needs no kill-tree.
+func TestBackendDeafToTheFastStopIsFencedAtTheSecondStage(t *testing.T) {
+	w := newWorld(t)
+	g := longGrant()
+	w.start(&g)
+	s := w.session()
+	s.must(`create table t (l text)`)
+	const sql = `copy t from program 'exec setsid sleep 1000'`
+	work := s.background(sql)
+	w.active(s.pid, "copy t from")
+	last := grant(2, 2500*time.Millisecond, 2*time.Second)
+	if err := w.k.Extend(w.ctx(), last); err != nil {
+		t.Fatal(err)
+	}
+	_, steps := w.during(last.Deadline)
+	if o := <-work; o.err == nil || !o.ended.Before(last.Deadline) {
+		t.Errorf("the copy ended %s after the deadline with %v", o.ended.Sub(last.Deadline), o.err)
+	}
+	if kinds(steps) != "fence_begun fence_escalated postmaster_exited" || !strings.HasPrefix(steps[1].Note, "immediate") {
+		t.Errorf("steps %q, want only the second stage", kinds(steps))
 	}
 }
 

@@ -1,6 +1,9 @@
 package keeper_test
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -107,6 +110,30 @@ func TestKillTreeEndsStoppedProcesses(t *testing.T) {
 	}
 	if !gone(s.pid) || !gone(st.PID) {
 		t.Error("a stopped process is left")
+	}
+}
+
+// TestKillTreeStopsThePostmasterFirst: it notices nothing of what happens to its
+// children, and so starts no other in their place.
+func TestKillTreeStopsThePostmasterFirst(t *testing.T) {
+	w := newWorld(t)
+	g := longGrant()
+	w.start(&g)
+	for range 12 {
+		w.session()
+	}
+	if err := w.k.Stop(w.ctx(), keeper.StopKill); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.k.WaitDown(w.ctx()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(w.run, "postgres.log"))
+	if err != nil || !strings.Contains(string(b), "ready to accept connections") {
+		t.Fatalf("the log says %q (%v)", b, err)
+	}
+	if strings.Contains(string(b), "terminated by signal 9") {
+		t.Error("the postmaster saw its children die")
 	}
 }
 
