@@ -243,7 +243,21 @@ func (d *daemon) settings(dynamic []byte, patroni bool) (events.Settings, pgmgr.
 	d.mu.Unlock()
 	set, pgc, problems, err := agent.Translate(local, dynamic, patroni)
 	d.warn(problems)
+	if err == nil {
+		d.keeper.Back(watchdogOf(local.Watchdog, set.TTL))
+	}
 	return set, pgc, err
+}
+
+// watchdogOf is the file's section in the keeper's terms.
+func watchdogOf(w config.Watchdog, ttl time.Duration) keeper.Watchdog {
+	if w.Mode == "off" {
+		return keeper.Watchdog{}
+	}
+	return keeper.Watchdog{
+		Mode: keeper.WatchdogMode(w.Mode), Device: w.Device, Driver: keeper.WatchdogDriver(w.Driver),
+		Timeout: keeper.WatchdogTimeout(ttl, w.SafetyMargin),
+	}
 }
 
 // warn logs each finding about the shared configuration once in the agent's life:

@@ -18,13 +18,29 @@ type Keeper struct {
 	launch keeper.LaunchConfig
 	log    *slog.Logger
 
-	mu     sync.Mutex
-	client *keeper.Client
+	mu       sync.Mutex
+	client   *keeper.Client
+	watchdog keeper.Watchdog
 }
 
 // NewKeeper returns a link that isn't connected yet; the agent's Run keeps it so.
 func NewKeeper(launch keeper.LaunchConfig, log *slog.Logger) *Keeper {
 	return &Keeper{launch: launch, log: log}
+}
+
+// Back sets the kernel's watchdog that backs every grant from now on (S4); the zero
+// value: none does.
+func (k *Keeper) Back(w keeper.Watchdog) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.watchdog = w
+}
+
+func (k *Keeper) backed(g keeper.Grant) keeper.Grant {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	g.Watchdog = k.watchdog
+	return g
 }
 
 // connect launches or finds the keeper.
@@ -84,6 +100,10 @@ func (k *Keeper) Start(ctx context.Context, r keeper.StartRequest) (keeper.Statu
 	if err != nil {
 		return keeper.Status{}, err
 	}
+	if r.Grant != nil {
+		g := k.backed(*r.Grant)
+		r.Grant = &g
+	}
 	return c.Start(ctx, r)
 }
 
@@ -93,7 +113,7 @@ func (k *Keeper) Extend(ctx context.Context, g keeper.Grant) error {
 	if err != nil {
 		return err
 	}
-	return c.Extend(ctx, g)
+	return c.Extend(ctx, k.backed(g))
 }
 
 // Promote implements pgmgr.Postmaster.
@@ -102,7 +122,7 @@ func (k *Keeper) Promote(ctx context.Context, g keeper.Grant) error {
 	if err != nil {
 		return err
 	}
-	return c.Promote(ctx, g)
+	return c.Promote(ctx, k.backed(g))
 }
 
 // PromoteWaived implements pgmgr.Postmaster.

@@ -126,6 +126,8 @@ type Watchdog struct {
 	Device string
 	// SafetyMargin below zero means half of ttl.
 	SafetyMargin time.Duration
+	// Driver is empty for the kernel's interface.
+	Driver string
 }
 
 // Fencing says who stops a primary that lost its lease.

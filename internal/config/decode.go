@@ -205,6 +205,9 @@ func decodeWatchdog(root *tree) Watchdog {
 	case "required", "require":
 		w.Mode = "required"
 	}
+	if driver := str(t.get("driver"), "default"); driver != "default" {
+		w.Driver = driver
+	}
 	if n, ok := readInt(t.get("safety_margin")); ok && n >= -1 && n < maxSeconds {
 		w.SafetyMargin = time.Duration(n) * time.Second
 	}

@@ -18,10 +18,10 @@ func globalKeys() []key {
 		{path: "watchdog", typ: tSection, doc: "The kernel's watchdog device."},
 		{path: "tags", typ: tSection, doc: "Properties of this member, published to the others."},
 		{path: "regent", typ: tSection, doc: "Settings that Patroni doesn't have and ignores."},
-		{path: "watchdog.mode", typ: tEnum, def: "automatic", enum: []string{"off", "false", "disable", "disabled", "automatic", "auto", "required", "require"}, status: promised, doc: "`required` lets only a node with a working device lead."},
-		{path: "watchdog.device", typ: tPath, def: "/dev/watchdog", status: notYet, doc: "The device."},
-		{path: "watchdog.safety_margin", typ: tInt, def: "5", limits: atLeast(-1), status: notYet, doc: "Seconds between the device's timeout and ttl; -1 is half of ttl."},
-		{path: "watchdog.driver", typ: tString, def: "default", status: notYet, doc: "Kind of device."},
+		{path: "watchdog.mode", typ: tEnum, def: "automatic", enum: []string{"off", "false", "disable", "disabled", "automatic", "auto", "required", "require"}, doc: "`automatic` uses a device that works, `required` lets only a node with one become the primary."},
+		{path: "watchdog.device", typ: tPath, def: "/dev/watchdog", doc: "The device; PostgreSQL's user must be able to write to it."},
+		{path: "watchdog.safety_margin", typ: tInt, def: "5", limits: atLeast(-1), doc: "Seconds between the device's timeout and ttl; -1 is half of ttl."},
+		{path: "watchdog.driver", typ: tEnum, def: "default", enum: []string{"default", "testing"}, doc: "`default` is Linux's interface. `testing` writes what would happen to a named pipe, and resets nothing."},
 	}
 }
 

@@ -30,7 +30,6 @@ func promises() []promise {
 		{"postgresql.config_base_name", false, notWord("postgresql"), "PostgreSQL would run with postgresql.conf instead", "rename the file, and remove the key"},
 		{"citus", false, hasContent, "Citus clusters are out of scope", "remove the section"},
 		{"bootstrap.method", false, notWord("initdb"), "an empty database would be created where your method would restore one", "remove the key once the cluster exists"},
-		{"watchdog.mode", false, requiresWatchdog, "a node without a working watchdog could lead", "set it to off or automatic"},
 		{"restapi.verify_client", false, notWord("none"), "client certificates would not be asked for", "remove the key; set restapi.authentication"},
 		{"restapi.allowlist", false, hasContent, "every host could use the endpoints that change something", "remove the key; set restapi.authentication"},
 		{"restapi.allowlist_include_members", false, isOn, "it would restrict nothing", "remove the key; set restapi.authentication"},
@@ -74,11 +73,6 @@ func followsRemote(t *tree) bool {
 		}
 	}
 	return false
-}
-
-func requiresWatchdog(t *tree) bool {
-	s, _ := readText(t)
-	return strings.HasPrefix(strings.ToLower(s), "require")
 }
 
 // checkPromises reports every promise of t that can't be kept.
