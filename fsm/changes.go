@@ -15,13 +15,16 @@ import (
 // lists of structs of one length, by index; everything else is a leaf.
 
 // eachChange visits the leaves in which two values of one type differ, in the order of
-// their declaration, until visit returns false. It reports whether it never did.
-func eachChange(before, after reflect.Value, path []string, visit func(path []string, to reflect.Value) bool) bool {
+// their declaration, until visit returns false. It reports whether it never did. Steps of
+// an idle member go through it many times a second, so names are looked up only where
+// something differs.
+func eachChange(before, after reflect.Value, way []turning, visit func(path []string, to reflect.Value) bool) bool {
 	switch {
 	case before.Kind() == reflect.Struct:
+		way = append(way, turning{typ: before.Type()})
 		for i := range before.NumField() {
-			name := fieldName(before.Type().Field(i))
-			if name != "" && !eachChange(before.Field(i), after.Field(i), append(path[:len(path):len(path)], name), visit) {
+			way[len(way)-1].index = i
+			if !eachChange(before.Field(i), after.Field(i), way, visit) {
 				return false
 			}
 		}
@@ -30,17 +33,60 @@ func eachChange(before, after reflect.Value, path []string, visit func(path []st
 		if before.UnsafePointer() == after.UnsafePointer() {
 			return true // lists are replaced, never changed in place
 		}
+		way = append(way, turning{})
 		for i := range before.Len() {
-			if !eachChange(before.Index(i), after.Index(i), append(path[:len(path):len(path)], strconv.Itoa(i)), visit) {
+			way[len(way)-1].index = i
+			if !eachChange(before.Index(i), after.Index(i), way, visit) {
 				return false
 			}
 		}
 		return true
-	case reflect.DeepEqual(before.Interface(), after.Interface()):
+	case same(before, after):
 		return true
-	default:
-		return visit(path, after)
 	}
+	path, named := pathOf(way)
+	return !named || visit(path, after)
+}
+
+// turning is a step on the way to a part: the field of a struct, or without a type the
+// index in a list.
+type turning struct {
+	typ   reflect.Type
+	index int
+}
+
+// pathOf names the parts on the way; false when JSON doesn't have one of them.
+func pathOf(way []turning) ([]string, bool) {
+	path := make([]string, len(way))
+	for i, t := range way {
+		if t.typ == nil {
+			path[i] = strconv.Itoa(t.index)
+			continue
+		}
+		if path[i] = fieldName(t.typ.Field(t.index)); path[i] == "" {
+			return nil, false
+		}
+	}
+	return path, true
+}
+
+// same compares two leaves.
+func same(a, b reflect.Value) bool {
+	switch a.Kind() {
+	case reflect.String:
+		return a.String() == b.String()
+	case reflect.Bool:
+		return a.Bool() == b.Bool()
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return a.Int() == b.Int()
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return a.Uint() == b.Uint()
+	case reflect.Slice, reflect.Pointer:
+		if a.UnsafePointer() == b.UnsafePointer() && (a.Kind() == reflect.Pointer || a.Len() == b.Len()) {
+			return true
+		}
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
 }
 
 // walked: a list of structs that has elements.

@@ -44,7 +44,7 @@ type Stretch struct {
 func Quiet(before, after State, ev events.Event, d Decision) bool {
 	return routineFact(ev) && !d.Fired() && !d.Refused && routineActions(d.Actions) &&
 		slices.Equal(unusual(before.Flight), unusual(after.Flight)) &&
-		eachChange(reflect.ValueOf(before), reflect.ValueOf(after), nil, func(path []string, _ reflect.Value) bool {
+		eachChange(reflect.ValueOf(before), reflect.ValueOf(after), make([]turning, 0, 16), func(path []string, _ reflect.Value) bool {
 			return varies(path)
 		})
 }
@@ -118,7 +118,7 @@ func Fold(before, after State) (Stretch, error) {
 		Changes: map[string]json.RawMessage{},
 	}
 	var failed error
-	eachChange(reflect.ValueOf(before), reflect.ValueOf(after), nil, func(path []string, to reflect.Value) bool {
+	eachChange(reflect.ValueOf(before), reflect.ValueOf(after), make([]turning, 0, 16), func(path []string, to reflect.Value) bool {
 		b, err := json.Marshal(to.Interface())
 		if err != nil {
 			failed = fmt.Errorf("fold a quiet stretch: encode %s: %w", strings.Join(path, "."), err)
