@@ -102,6 +102,9 @@ func runAgent(ctx context.Context, path string) error {
 		}
 		upgrading := errors.Is(err, errUpgrade)
 		closed := d.close(upgrading)
+		if errors.Is(err, agent.ErrExit) {
+			err = fmt.Errorf("%w (what to do: docs/operations/errors.md)", err)
+		}
 		if !upgrading {
 			return errors.Join(err, closed)
 		}

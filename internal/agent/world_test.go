@@ -91,6 +91,13 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
+// forget empties the log.
+func (b *buffer) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b.Reset()
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, store: mem.New(mono.Now), nodes: map[string]*node{}}
