@@ -204,6 +204,7 @@ func (s *suite) showsNothingStale(in []dcs.Store, old, fresh string, held events
 			s.Errorf("client %d, cut off, reads %s, which has long been %s", i, valueIn(v, s.key("k")), fresh)
 		}
 		cancel()
+		s.wait(time.Until(written.Add(s.Transit + short)))
 		began := time.Now()
 		local, err := store.View(s.ctx, dcs.Local)
 		if err == nil && valueIn(local, s.key("k")) != fresh && local.Age >= 0 && began.Add(-local.Age-s.Transit).After(written) {

@@ -24,9 +24,20 @@ func (s *suite) commit(store dcs.Store, t dcs.Txn) (events.Revision, error) {
 	return retry(s, func() (events.Revision, error) { return store.Commit(s.ctx, t) })
 }
 
+// repeat commits what may as well happen twice, until its outcome is known: on a busy machine
+// leaders come and go.
+func (s *suite) repeat(store dcs.Store, t dcs.Txn) (events.Revision, error) {
+	for {
+		rev, err := s.commit(store, t)
+		if !errors.Is(err, dcs.ErrUnknown) || s.ctx.Err() != nil {
+			return rev, err
+		}
+	}
+}
+
 func (s *suite) put(store dcs.Store, key, value string, lease events.LeaseID) events.Revision {
 	s.Helper()
-	rev, err := s.commit(store, dcs.Txn{Writes: []dcs.Write{{Key: s.key(key), Value: []byte(value), Lease: lease}}})
+	rev, err := s.repeat(store, dcs.Txn{Writes: []dcs.Write{{Key: s.key(key), Value: []byte(value), Lease: lease}}})
 	if err != nil {
 		s.Fatalf("put %s: %v", key, err)
 	}

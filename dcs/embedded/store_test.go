@@ -20,8 +20,8 @@ import (
 // follows when votes were split.
 func storeBounds() dcstest.Bounds {
 	return dcstest.Bounds{
-		TTL: 500 * time.Millisecond, Late: 2 * time.Second, LateAfterFault: 1500 * time.Millisecond,
-		Failover: 5 * time.Second, Overrun: time.Second, Transit: 50 * time.Millisecond,
+		TTL: 500 * time.Millisecond, Late: 3 * time.Second, LateAfterFault: 1500 * time.Millisecond,
+		Failover: 5 * time.Second, Overrun: time.Second, Transit: 400 * time.Millisecond,
 		Storm: 6 * time.Second,
 	}
 }
