@@ -273,6 +273,11 @@ func (e *effects) beginRevival() {
 	e.startPrimary()
 }
 
+// reviveTries is how many starts may fail in a row before a replica is to take over. What
+// keeps a server from starting (a full disk, a broken configuration) rarely passes by
+// itself; what does pass, memory or a port that are not free yet, passes within these.
+const reviveTries = 3
+
 // revivingRules: the primary is down, the lease is kept while it is restarted.
 func revivingRules() []rule {
 	rules := append([]rule{shutdownRule(), foreignRule()}, mustHold(needed)...)
@@ -294,6 +299,23 @@ func revivingRules() []rule {
 			do: func(e *effects) { e.Revive = ReviveWork{} },
 		},
 		dataLostRule(), crashFailoverRule(), switchoverRule(), checkRequestRule(), refuseSwitchoverRule(),
+		rule{
+			id: "failing", trigger: StartFailed,
+			when: func(s *State) (bool, string) {
+				switch {
+				case s.Revive.Tries < reviveTries || s.Revive.Why == "" || s.busy() || s.pg().Running:
+					return false, fmt.Sprintf("no %d starts have failed", reviveTries)
+				case len(s.candidates(nil)) == 0:
+					return false, "PostgreSQL doesn't start, but no replica can take over"
+				default:
+					return true, fmt.Sprintf("start %d failed as those before, and a replica can take over: %s", s.Revive.Tries, s.Revive.Why)
+				}
+			},
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "the primary can't be started", Mode: "kill"})
+			},
+			status: func(*State) string { return "released leader key after trying and failing to start postgres" },
+		},
 		rule{
 			id: "timed-out", trigger: StartTimedOut,
 			when: func(s *State) (bool, string) {
@@ -323,6 +345,7 @@ func revivingRules() []rule {
 			},
 			do: func(e *effects) {
 				e.Revive.Tries++
+				e.Revive.Why = ""
 				e.startPrimary()
 			},
 			status: func(*State) string { return "starting primary after failure" },

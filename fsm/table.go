@@ -89,6 +89,8 @@ func Table() []Edge {
 			"primary_start_timeout is 0 and a replica can take over: fail over instead of restarting."},
 		{StartTimedOut, []Phase{Reviving, Restarting}, Demoting,
 			"The primary did not come up within primary_start_timeout, and a replica can take over."},
+		{StartFailed, []Phase{Reviving}, Demoting,
+			"The primary has ended by itself at each start (a full disk, say), which trying doesn't mend, and a replica can take over."},
 		{DataLost, []Phase{Leading, Reviving}, Demoting,
 			"The primary's data directory is empty: there is nothing to restart, and another must lead."},
 		{LetGo, []Phase{Leading, Reviving}, Joining,
