@@ -193,3 +193,66 @@ func TestEveryPartOfTheStateHasAName(t *testing.T) {
 		t.Errorf("%d parts: this test sees nothing", len(known))
 	}
 }
+
+// The list of what may vary is short, and everything else is told.
+func TestWhatMattersIsNotQuiet(t *testing.T) {
+	base := State{Schema: StateSchema, Phase: Leading}
+	base.Store.View.Members = []events.Member{{Name: "pg01", XLogLocation: 7}}
+	base.Last.Reason.Rule = "leading/leading"
+	ordered := func(a Action) Decision { return Decision{From: Leading, To: Leading, Actions: []Ordered{{Action: a}}} }
+	after := base
+	after.Seq, after.Now, after.Lease.Sent, after.Postgres.State.Position = 1, 2, 3, 4
+	after.Flight = []Flight{{Kind: RenewLease{}.Kind()}}
+	after.Store.View.Members = []events.Member{{Name: "pg01", XLogLocation: 8}}
+	if !Quiet(base, after, events.Tick{}, ordered(SetTimer{})) {
+		t.Error("time and positions are told")
+	}
+	for name, change := range map[string]func(*State){
+		"phase":      func(s *State) { s.Phase = Following },
+		"rule":       func(s *State) { s.Last.Reason.Rule = "leading/silent" },
+		"status":     func(s *State) { s.Last.Status = "else" },
+		"holder":     func(s *State) { s.Holder.Revision = 9 },
+		"leader":     func(s *State) { s.Store.View.Leader.Name = "pg02" },
+		"member":     func(s *State) { s.Store.View.Members = nil },
+		"state word": func(s *State) { s.Store.View.Members = []events.Member{{Name: "pg01", State: "stopped"}} },
+		"request":    func(s *State) { s.Store.View.Failover.Version = 3 },
+		"operation":  func(s *State) { s.Op = &Flight{Kind: Stop{}.Kind()} },
+		"in flight":  func(s *State) { s.Flight = []Flight{{Kind: Promote{}.Kind()}} },
+		"failures":   func(s *State) { s.Lease.Failures = 1 },
+		"settings":   func(s *State) { s.Settings.Pause = true },
+		"running":    func(s *State) { s.Postgres.State.Running = true },
+		"timeline":   func(s *State) { s.Postgres.State.Timeline = 2 },
+		"keeper":     func(s *State) { s.Keeper.Armed = true },
+		"store":      func(s *State) { s.Store.DownSince = 1 },
+		"journal":    func(s *State) { s.Journal = "full" },
+		"defects":    func(s *State) { s.Defects = 1 },
+		"rewinds":    func(s *State) { s.Rejoin.Rewinds = 1 },
+		"shutdown":   func(s *State) { s.Shutdown = "SIGTERM" },
+	} {
+		after := base
+		if change(&after); Quiet(base, after, events.Tick{}, ordered(SetTimer{})) {
+			t.Errorf("%s may change in silence", name)
+		}
+	}
+	for _, ev := range []events.Event{
+		events.RenewalFailed{}, events.LeaseLost{}, events.PostgresDown{}, events.Reconsider{}, events.TimeJumped{}, events.JournalDegraded{},
+		events.ActionFinished{Action: RenewLease{}.Kind(), Class: events.Unknown}, events.ActionFinished{Action: Promote{}.Kind(), Class: events.Done},
+	} {
+		if Quiet(base, after, ev, ordered(SetTimer{})) {
+			t.Errorf("%s counts as routine", ev.Kind())
+		}
+	}
+	for _, a := range []Action{Promote{}, AcquireLeader{}, Stop{}, RefreshView{}, SyncSlots{}, Exit{}} {
+		if Quiet(base, after, events.Tick{}, ordered(a)) {
+			t.Errorf("%s counts as routine", a.Kind())
+		}
+	}
+	fired := Decision{From: Leading, To: Leading, Trigger: Promoted}
+	if Quiet(base, after, events.Tick{}, fired) {
+		t.Error("a trigger that fired counts as quiet")
+	}
+	fired.Refused = true
+	if Quiet(base, after, events.Tick{}, fired) {
+		t.Error("a trigger that was refused counts as quiet")
+	}
+}
