@@ -24,9 +24,10 @@ type disk struct {
 		raft.LogStore
 		raft.StableStore
 	}
-	dir string
-	log *throttle
-	ctx context.Context // of the store's life
+	queued *queued
+	dir    string
+	log    *throttle
+	ctx    context.Context // of the store's life
 
 	mu      sync.Mutex // guards trouble
 	trouble error
@@ -75,13 +76,25 @@ func (d *disk) LastIndex() (uint64, error) { return d.store.LastIndex() }
 func (d *disk) GetLog(index uint64, entry *raft.Log) error { return d.store.GetLog(index, entry) }
 
 // StoreLog implements raft.LogStore.
-func (d *disk) StoreLog(entry *raft.Log) error { return d.note(d.store.StoreLog(entry)) }
+func (d *disk) StoreLog(entry *raft.Log) error { return d.StoreLogs([]*raft.Log{entry}) }
 
 // StoreLogs implements raft.LogStore.
-func (d *disk) StoreLogs(entries []*raft.Log) error { return d.note(d.store.StoreLogs(entries)) }
+func (d *disk) StoreLogs(entries []*raft.Log) error {
+	err := d.note(d.store.StoreLogs(entries))
+	if err == nil {
+		d.queued.stored(entries...)
+	}
+	return err
+}
 
 // DeleteRange implements raft.LogStore.
-func (d *disk) DeleteRange(low, high uint64) error { return d.note(d.store.DeleteRange(low, high)) }
+func (d *disk) DeleteRange(low, high uint64) error {
+	err := d.note(d.store.DeleteRange(low, high))
+	if err == nil {
+		d.queued.deleted(low, high)
+	}
+	return err
+}
 
 // Get implements raft.StableStore. Its error for what isn't there is not wrapped: raft
 // knows it by its text.

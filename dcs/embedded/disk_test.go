@@ -123,7 +123,7 @@ func TestATermWaitsUntilItIsStored(t *testing.T) {
 	c := newCluster(t, 1).startAll()
 	inner := &sick{InmemStore: raft.NewInmemStore()}
 	inner.failing.Store(true)
-	d := &disk{store: inner, dir: "x", log: c.nodes[0].store.quiet, ctx: c.nodes[0].store.life}
+	d := &disk{store: inner, queued: &queued{}, dir: "x", log: c.nodes[0].store.quiet, ctx: c.nodes[0].store.life}
 	if err := d.SetUint64([]byte("LastVoteTerm"), 1); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a vote that can't be stored: %v", err)
 	}
@@ -158,7 +158,7 @@ func TestTheLogIsBoundedUnderLoad(t *testing.T) {
 	c.startAll()
 	leader := c.leader()
 	store := c.nodes[leader].store
-	const entries = 8_000
+	const entries = 5_000
 	value := strings.Repeat("v", 200)
 	writers := make(chan int, 64)
 	var failed atomic.Int32

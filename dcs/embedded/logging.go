@@ -26,8 +26,9 @@ type sink struct{ log *throttle }
 
 // Accept implements hclog.SinkAdapter.
 func (s sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
-	// Both ends see the end of every connection; it says nothing by itself.
-	ending := msg == "failed to accept connection" || msg == "failed to decode incoming command" ||
+	// Both ends see the end of every connection; it says nothing by itself. An entry that
+	// is missing is in a snapshot, which is sent instead.
+	ending := msg == "failed to get log" || msg == "failed to accept connection" || msg == "failed to decode incoming command" ||
 		msg == "failed to flush response"
 	if level >= hclog.Error && !ending {
 		s.log.warn("raft: "+msg, "", args...)

@@ -91,7 +91,11 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 		return nil, errors.Join(err, s.transport.Close(), s.outside.Close())
 	}
 	// The newest entries are looked at again and again, for what comes before the next one.
-	s.disk = &disk{store: folder.logs, dir: cfg.DataDir, log: quiet, ctx: s.life}
+	if err := s.replica.queued.fill(folder); err != nil {
+		s.end()
+		return nil, errors.Join(fmt.Errorf("start raft: %w: %w", dcs.ErrBroken, err), s.transport.Close(), s.outside.Close())
+	}
+	s.disk = &disk{store: folder.logs, queued: &s.replica.queued, dir: cfg.DataDir, log: quiet, ctx: s.life}
 	recent, err := raft.NewLogCache(recentEntries, s.disk)
 	if err != nil {
 		s.end()
@@ -103,6 +107,7 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 		return nil, errors.Join(fmt.Errorf("start raft: %w: %w", dcs.ErrBroken, err), s.transport.Close(), s.outside.Close())
 	}
 	running.Store(r)
+	s.replica.running.Store(true)
 	s.raft = r
 	s.offices = &offices{store: s, notices: notices, news: make(chan struct{}, 1)}
 	return s, nil
@@ -139,7 +144,7 @@ func (s *Store) start(inner net.Listener) {
 	observer := raft.NewObserver(observed, false, wanted)
 	s.raft.RegisterObserver(observer)
 	s.run.Go(func() { s.listener.run(s.life) })
-	s.run.Go(func() { s.transport.run(s.life, s.cfg.now, s.raft) })
+	s.run.Go(func() { s.transport.run(s.life, s.cfg.now, s.raft, s.applied) })
 	s.run.Go(func() { s.offices.follow(s.life) })
 	s.run.Go(func() { s.offices.run(s.life) })
 	s.run.Go(func() { s.nudge(s.life) })

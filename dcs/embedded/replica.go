@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -21,6 +22,10 @@ type replica struct {
 	deadlines *signal
 
 	now func() events.Instant
+	// queued learns what was applied.
+	queued queued
+	// running: snapshots come from a leader from now on, not from the own folder.
+	running atomic.Bool
 
 	mu      sync.Mutex // guards the rest
 	machine *kv.Machine
@@ -42,6 +47,7 @@ func (r *replica) Apply(entry *raft.Log) any {
 	result := r.machine.Apply(entry.Term, entry.Data)
 	r.applied = r.now()
 	changed := r.refresh(entry.Index)
+	r.queued.applied(entry.Index)
 	term2, next2, any2 := r.machine.NextDeadline()
 	r.mu.Unlock()
 	if changed {
@@ -114,6 +120,9 @@ func (r *replica) Restore(from io.ReadCloser) error {
 	if err == nil {
 		r.applied = r.now() // later than when the clock moved, which is the safe side
 		r.refresh(r.index)
+		if r.running.Load() {
+			r.queued.restored()
+		}
 	}
 	r.mu.Unlock()
 	if err != nil {

@@ -196,7 +196,7 @@ func (t *transport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte 
 
 // run passes requests on to raft until ctx ends. What a deposed leader still says
 // is passed on too, for raft to refuse, but tells nothing about age.
-func (t *transport) run(ctx context.Context, now func() events.Instant, r *raft.Raft) {
+func (t *transport) run(ctx context.Context, now func() events.Instant, r *raft.Raft, applied func() uint64) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -204,7 +204,7 @@ func (t *transport) run(ctx context.Context, now func() events.Instant, r *raft.
 		case rpc := <-t.NetworkTransport.Consumer():
 			t.promises.overhear(rpc.Command)
 			if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && req.Term >= r.CurrentTerm() {
-				t.heard.note(now(), req.LeaderCommitIndex, r.AppliedIndex())
+				t.heard.note(now(), req.LeaderCommitIndex, applied())
 			}
 			select {
 			case t.requests <- rpc:

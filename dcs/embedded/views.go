@@ -52,12 +52,15 @@ func (s *Store) localView() dcs.View {
 // leader, when its newest committed entry was proposed; as a follower, when the
 // leader last said how far the log is committed, and that much is applied here.
 func (s *Store) knownSince() (events.Instant, bool) {
-	at, ok := s.transport.heard.since(s.raft.AppliedIndex())
+	at, ok := s.transport.heard.since(s.applied())
 	if quorum := events.Instant(s.quorumAt.Load()); quorum > at {
 		at, ok = quorum, true
 	}
 	return at, ok
 }
+
+// applied is the last entry that this node's copy holds.
+func (s *Store) applied() uint64 { return s.replica.queued.bound(s.raft.AppliedIndex()) }
 
 // Watch implements dcs.Store.
 func (s *Store) Watch(ctx context.Context) (<-chan dcs.View, error) {
