@@ -105,14 +105,14 @@ func (r SoakResult) Text(w io.Writer) {
 	}
 	for _, u := range r.Usage {
 		if u.Samples == 0 {
-			tell(w, "%-20s never measured\n", u.Name)
+			tell(w, "%-24s never measured\n", u.Name)
 			continue
 		}
 		mark := ""
 		if !u.OK() {
 			mark = "  OVER BUDGET"
 		}
-		tell(w, "%-20s at most %s, from %s to %s%s\n", u.Name, figure(u.Peak, u.Unit), figure(u.First, u.Unit), figure(u.Last, u.Unit), mark)
+		tell(w, "%-24s at most %s, from %s to %s%s\n", u.Name, figure(u.Peak, u.Unit), figure(u.First, u.Unit), figure(u.Last, u.Unit), mark)
 	}
 	for _, line := range r.Replays {
 		tell(w, "journal of %s\n", line)

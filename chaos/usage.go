@@ -27,10 +27,10 @@ func usageOf(c *sandbox.Cluster) ([]usage, error) {
 		}
 		var u usage
 		var err error
-		if u.agentRSS, u.agentCPU, err = usageOfProcess(agent); err != nil {
+		if u.agentRSS, _, u.agentCPU, err = usageOfProcess(agent); err != nil {
 			return nil, err
 		}
-		if u.keeperRSS, u.keeperCPU, err = usageOfProcess(keeper); err != nil {
+		if u.keeperRSS, _, u.keeperCPU, err = usageOfProcess(keeper); err != nil {
 			return nil, err
 		}
 		out = append(out, u)
@@ -41,37 +41,41 @@ func usageOf(c *sandbox.Cluster) ([]usage, error) {
 // clockTick is the unit of processor times in /proc, which Linux fixes for user space.
 const clockTick = 10 * time.Millisecond
 
-// usageOfProcess reads resident memory in MB (1024 · 1024 bytes) and processor time.
-func usageOfProcess(pid int) (rss float64, cpu time.Duration, err error) {
+// usageOfProcess reads resident memory in MB (1024 · 1024 bytes), the anonymous part of it, which
+// leaves out pages of files that the kernel may drop at any time, and processor time.
+func usageOfProcess(pid int) (rss, anonymous float64, cpu time.Duration, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
+		return 0, 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
 	}
 	for line := range strings.SplitSeq(string(status), "\n") {
-		if kb, found := strings.CutPrefix(line, "VmRSS:"); found {
-			value, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(kb, "kB")), 64)
-			if err != nil {
-				return 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
-			}
-			rss = value / 1024
+		name, kb, _ := strings.Cut(line, ":")
+		of := map[string]*float64{"VmRSS": &rss, "RssAnon": &anonymous}[name]
+		if of == nil {
+			continue
 		}
+		value, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(kb, "kB")), 64)
+		if err != nil {
+			return 0, 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
+		}
+		*of = value / 1024
 	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
+		return 0, 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
 	}
 	// The name in parentheses may hold anything; user and system time are the 12th and 13th
 	// fields after it.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if len(fields) < 13 {
-		return 0, 0, fmt.Errorf("look at what process %d uses: /proc has %d fields", pid, len(fields))
+		return 0, 0, 0, fmt.Errorf("look at what process %d uses: /proc has %d fields", pid, len(fields))
 	}
 	for _, field := range fields[11:13] {
 		ticks, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			return 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
+			return 0, 0, 0, fmt.Errorf("look at what process %d uses: %w", pid, err)
 		}
 		cpu += time.Duration(ticks) * clockTick
 	}
-	return rss, cpu, nil
+	return rss, anonymous, cpu, nil
 }
