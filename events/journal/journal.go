@@ -185,9 +185,9 @@ func (o Options) withDefaults() Options {
 }
 
 // segmentSize is the length at which a segment ends. To explain a decision is to step
-// through a segment from its snapshot on, so segments are small; but a folder of two
+// through a segment from its snapshot on, so segments are small; but a folder of four
 // thousand is enough.
-func (o Options) segmentSize() int64 { return max(min(o.MaxSize/8, 1<<20), o.MaxSize/2048) }
+func (o Options) segmentSize() int64 { return max(min(o.MaxSize/8, 512<<10), o.MaxSize/4096) }
 
 // Append numbers a record and hands it to the writer. It takes microseconds, whatever
 // the disk does. Seq and Epoch of r are set by the journal. The error, ErrRecord, says

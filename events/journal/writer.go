@@ -247,7 +247,7 @@ func (w *writer) takeFolder() error {
 var errBack = errors.New("the journal's folder is back")
 
 // maxSegments bounds the number of files, which restarts in a row would raise.
-const maxSegments = 4096
+const maxSegments = 8192
 
 // prune deletes the oldest segments until a new one fits. The newest always stays.
 func (w *writer) prune() {

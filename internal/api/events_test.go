@@ -126,6 +126,9 @@ func (w *world) listen(path string, headers ...string) *listener {
 // next is the next event: its id, its kind and its data.
 func (l *listener) next() (id, kind string, data told) {
 	l.t.Helper()
+	if err := l.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		l.t.Fatal(err)
+	}
 	for l.in.Scan() {
 		name, value, _ := strings.Cut(l.in.Text(), ": ")
 		switch name {
@@ -214,10 +217,13 @@ func TestASlowClientOfTheEventsIsDropped(t *testing.T) {
 	d.start()
 	slow := w.listen("/events?after=0")
 	slow.begun()
+	if err := slow.conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil { // so that little fits into the kernel
+		t.Fatal(err)
+	}
 	quick := w.listen("/events")
 	quick.begun()
 	big := strings.Repeat("x", 1<<20)
-	for n := range 24 {
+	for n := range 12 {
 		began := time.Now()
 		d.step(1, events.ShutdownRequested{By: big})
 		if took := time.Since(began); took > 5*time.Second {
