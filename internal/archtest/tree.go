@@ -130,7 +130,7 @@ func importName(spec *ast.ImportSpec, importPath string) string {
 
 // isText tells by name whether people read the file.
 func isText(name string) bool {
-	texts := []string{".go", ".md", ".sh", ".awk", ".yml", ".yaml", ".txt", ".toml", ".mod", ".conf", ".json"}
+	texts := []string{".go", ".md", ".sh", ".awk", ".yml", ".yaml", ".txt", ".toml", ".mod", ".conf", ".json", ".service"}
 	script := path.Ext(name) == "" && strings.Contains(name, "/testdata/") // datadriven's, and such
 	return script || slices.Contains(texts, path.Ext(name)) ||
 		slices.Contains([]string{"Makefile", ".ci/run", ".gitignore", "LICENSE"}, name)
