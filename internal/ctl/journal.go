@@ -297,6 +297,9 @@ func (a *App) journalReplay() *cobra.Command {
 		}
 		a.printf("%d facts replayed, %d decisions compared and equal, up to record %d", r.Facts, r.Compared, r.LastSeq)
 		var also []string
+		if r.Quiet > 0 {
+			also = append(also, fmt.Sprintf("%d quiet stretch%s put in place", r.Quiet, map[bool]string{true: "", false: "es"}[r.Quiet == 1]))
+		}
 		if r.Uncounted > 0 {
 			also = append(also, fmt.Sprintf("%d decisions not compared (made under another table than %s, or after a hole)", r.Uncounted, fsm.TableHash()))
 		}
