@@ -138,6 +138,22 @@ func TestOutageIsTheGapBetweenTwoPrimaries(t *testing.T) {
 	}
 }
 
+// TestCrashThatTheStreamDoesNotShow: the leader's own word counts.
+func TestCrashThatTheStreamDoesNotShow(t *testing.T) {
+	var o outage
+	says := func(leader events.NodeName, state string, at time.Duration) *fsm.State {
+		s := follower(leader, at)
+		s.Store.View.Members = []events.Member{{Name: leader, State: state}}
+		return s
+	}
+	o.see(says("a", "running", time.Second))
+	o.see(says("a", "crashed", 2*time.Second))
+	o.see(says("a", "starting", 3*time.Second))
+	if o.see(says("c", "running", 4*time.Second)); o.last != 3*time.Second {
+		t.Errorf("outage %s", o.last)
+	}
+}
+
 func TestOwnPromotionEndsTheOutage(t *testing.T) {
 	var o outage
 	o.see(follower("a", time.Second))

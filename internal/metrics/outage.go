@@ -41,7 +41,9 @@ func atWork(s *fsm.State) (events.NodeName, bool) {
 	case s.Phase == fsm.Leading && !pg.InRecovery && s.Leads(s.Now):
 		return s.Self, true
 	case s.Phase == fsm.Following && pg.Streaming && s.Store.Known && leader.Locked() && leader.Name != s.Self:
-		return leader.Name, true
+		// What it publishes of itself comes sooner than the end of a stream that carries nothing.
+		m, known := s.Store.View.Member(leader.Name)
+		return leader.Name, !known || m.State == "running"
 	}
 	return "", false
 }
