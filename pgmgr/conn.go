@@ -40,7 +40,11 @@ type session struct {
 
 // local is a session of the superuser on this host's server.
 func (c Config) local(app string) session {
-	return session{host: c.localHost(), port: c.Port, database: c.database(), app: app, as: c.Superuser}
+	port := c.Port
+	if runs := ServerPort(c.DataDir); runs != 0 {
+		port = runs // another one counts only after a restart
+	}
+	return session{host: c.localHost(), port: port, database: c.database(), app: app, as: c.Superuser}
 }
 
 // connect opens the session. libpq's environment variables and service files play

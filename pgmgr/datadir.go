@@ -165,6 +165,25 @@ func (m *Manager) foreignPostmaster() int {
 	return pid
 }
 
+// ServerPort is the port of the server that runs in a data directory, or ran when the
+// machine failed, by its pid file; 0 if there is none. It differs from the configured one
+// between a reload and the restart that it waits for.
+func ServerPort(dir string) int {
+	b, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	if err != nil {
+		return 0
+	}
+	lines := strings.Split(string(b), "\n") // pid, directory, start time, port (pidfile.h)
+	if len(lines) < 4 {
+		return 0
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(lines[3]))
+	if err != nil || port < 1 || port > 65535 {
+		return 0
+	}
+	return port
+}
+
 // pidFile is the pid in postmaster.pid, 0 if there is none.
 func pidFile(dir string) int {
 	b, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))

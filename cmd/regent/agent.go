@@ -291,13 +291,15 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 	service := systemd.NewService(notifier, d.log)
 	meter := metrics.New(version, d.journal)
 	twin := &twinCheck{name: d.local.Name, mine: d.local.REST.URL(), store: d.store, peers: peers, upgrade: d.upgrade}
+	heard := &listeners{meter: meter, service: service, dataDir: d.local.Postgres.DataDir}
 	a := agent.New(agent.Options{
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,
 		Store: meter.Store(d.store), Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
 		Peers: peers, Resume: d.resume, Snapshots: d.source, Log: d.log,
 		Admit: twin.late,
-		Meter: listeners{meter, service}, Beat: service.Beat, BeatEvery: service.Every(),
+		Meter: heard, Beat: service.Beat, BeatEvery: service.Every(),
 	})
+	heard.moved = a.Reload
 	if ended, err := twin.early(ctx, signals); ended || err != nil {
 		if ended {
 			d.log.Info("the agent was asked to end before it began; nothing was touched")
@@ -337,12 +339,23 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 type listeners struct {
 	meter   *metrics.Meter
 	service *systemd.Service
+	dataDir string
+	moved   func() // PostgreSQL listens elsewhere than is published
+	pid     int    // of the postmaster that was ready last
 }
 
 // Stepped implements agent.Meter.
-func (l listeners) Stepped(s *fsm.State, took time.Duration) {
+func (l *listeners) Stepped(s *fsm.State, took time.Duration) {
 	l.meter.Stepped(s, took)
 	l.service.Stepped(s)
+	pg := s.Postgres.State
+	if !pg.Ready || pg.PID == l.pid {
+		return
+	}
+	l.pid = pg.PID
+	if port := pgmgr.ServerPort(l.dataDir); port != 0 && !strings.Contains(s.Settings.ConnURL, fmt.Sprintf(":%d/", port)) {
+		l.moved()
+	}
 }
 
 // listen makes the REST API.

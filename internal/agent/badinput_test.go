@@ -3,6 +3,7 @@ package agent_test
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,5 +145,54 @@ func TestAgentTakesChargeOfARunningServerWhateverIsAmiss(t *testing.T) {
 	}
 	p.edit("bin_dir: /nowhere", "bin_dir: "+pgtest.BinDir(t))
 	signal(t, p.cmd.Process.Pid, syscall.SIGHUP)
+	end(t, p, syscall.SIGTERM)
+}
+
+// TestAChangedPortCountsAfterTheRestart: until then the agent talks to the server where it
+// is, and tells others the same.
+func TestAChangedPortCountsAfterTheRestart(t *testing.T) {
+	needsPostgres(t)
+	p := member(t, "pg01")
+	p.start()
+	p.leads()
+	old, next := p.pg, pgtest.FreePort(t)
+	says := func(what, path, want string) {
+		t.Helper()
+		p.eventually(what, func() string {
+			if _, body := p.get(path); !strings.Contains(body, want) {
+				return body
+			}
+			return ""
+		})
+	}
+	p.edit(fmt.Sprintf("127.0.0.1:%d\n", old), fmt.Sprintf("127.0.0.1:%d\n", next))
+	signal(t, p.cmd.Process.Pid, syscall.SIGHUP)
+	says("GET /patroni", "/patroni", `"pending_restart": true`)
+	p.leads()
+	says("GET /cluster", "/cluster", fmt.Sprintf(`"port": %d`, old))
+	if got := p.sql("select 1"); got != "1" {
+		t.Errorf("the old port: %s", got)
+	}
+	// Another agent, which never knew the old port, finds the server too.
+	if out, err := p.upgrade(); err != nil {
+		t.Fatalf("regent upgrade: %v: %s", err, out)
+	}
+	p.leads()
+	says("GET /cluster", "/cluster", fmt.Sprintf(`"port": %d`, old))
+
+	resp, err := http.Post(p.url("/restart"), "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("POST /restart: %s", resp.Status)
+	}
+	says("GET /cluster", "/cluster", fmt.Sprintf(`"port": %d`, next))
+	p.pg = next
+	if got := p.sql("select 1"); got != "1" {
+		t.Errorf("the new port: %s", got)
+	}
+	p.leads()
 	end(t, p, syscall.SIGTERM)
 }

@@ -40,18 +40,25 @@ func Translate(local *config.Config, dynamic []byte, patroni bool) (events.Setti
 		Pause: d.Pause && shares, FencingOff: d.Fencing(local) == config.FencingOff, UseSlots: d.UseSlots, UsePgRewind: pg.Postgres.UsePgRewind,
 		RemoveDataDir: pg.Postgres.RemoveDataDirectoryOnRewindFailure || pg.Postgres.RemoveDataDirectoryOnDiverged,
 		StopWait:      d.StopWait, MayBootstrap: local.Bootstrap.Present, Tags: local.Tags,
-		ConnURL: connURL(local), APIURL: local.REST.URL(), BootstrapConfig: string(shared),
+		ConnURL: connURL(local, pgmgr.ServerPort(local.Postgres.DataDir)), APIURL: local.REST.URL(), BootstrapConfig: string(shared),
 	}
 	return set, postgresConfig(local, d, pg), problems, nil
 }
 
-// connURL is what others connect to; it carries no credentials.
-func connURL(c *config.Config) string {
+// connURL is what others connect to; it carries no credentials. A changed port isn't told
+// before the server listens there, after its restart: runs is where it listens now, 0 if
+// it doesn't. An address whose port is another than the server's own leads through
+// something else, which has its own time.
+func connURL(c *config.Config, runs int) string {
+	to := c.Postgres.ConnectAddress
+	if runs != 0 && to.Port == c.Postgres.Port {
+		to.Port = runs
+	}
 	database := c.Postgres.Database
 	if database == "" {
 		database = "postgres"
 	}
-	return fmt.Sprintf("postgres://%s/%s", c.Postgres.ConnectAddress, database)
+	return fmt.Sprintf("postgres://%s/%s", to, database)
 }
 
 // postgresConfig is the server's part, in pgmgr's terms.
