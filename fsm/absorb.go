@@ -98,6 +98,7 @@ func absorbStart(s *State, ev events.AgentStarted) {
 
 func absorbCluster(e *effects, ev events.ClusterObserved) {
 	v := ev.View
+	e.confirmPause(v, ev.Read)
 	if older := e.Store.Known && v.Revision < e.Store.View.Revision; older || v.Revision < e.Store.Floor {
 		// A watch never goes back, and a read that was sent before the newer view came
 		// was merely overtaken. A read sent since then can only be older if the
@@ -114,7 +115,6 @@ func absorbCluster(e *effects, ev events.ClusterObserved) {
 	}
 	e.Store.View, e.Store.At, e.Store.Known = v, e.Now, true
 	e.noteRead(ev.Read)
-	e.confirmPause(v, ev.Read)
 	if l := v.Leader; l.Name != old.Name || l.Version != old.Version || e.Store.LeaderSince == 0 {
 		e.Store.LeaderSince = e.Now
 	}

@@ -89,7 +89,8 @@ func (e *effects) arm() {
 }
 
 // confirmPause notes what a linearizable read says of maintenance mode. The settings
-// come from the config key, so they count only when they are of the version read.
+// come from the config key, so they count only when they are of the version read. A view
+// that was overtaken by a newer one will do as well: that has the same config key.
 func (s *State) confirmPause(v events.ClusterView, read events.Instant) {
 	if read != 0 && s.Settings.Pause && v.Config.Version != 0 && v.Config.Version == s.Settings.ConfigVersion {
 		s.Pause.Revision = v.Config.Version

@@ -55,7 +55,7 @@ func (e *effects) refuseRestarts() {
 func (e *effects) heartbeat() {
 	e.NextTick = e.Now.Add(e.Settings.LoopWait)
 	e.order(ObservePostgres{})
-	if !e.Store.Known {
+	if !e.Store.Known || e.Settings.Pause && e.Pause.Revision == 0 {
 		e.refresh()
 	}
 	e.Publish.Position, e.Publish.Status = false, false // once a heartbeat, when they changed

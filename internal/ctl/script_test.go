@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,13 +24,14 @@ import (
 // world is what a script's commands see: a store in memory, members' REST APIs that
 // answer as the script says, and a folder with a configuration file.
 type world struct {
-	t     *testing.T
-	dir   string
-	store *mem.Cluster
-	seen  *mem.Client // the commands' connection, which remembers what it saw last
-	rest  []answer
-	calls []string
-	fault error // of the next Open
+	t      *testing.T
+	dir    string
+	store  *mem.Cluster
+	seen   *mem.Client // the commands' connection, which remembers what it saw last
+	rest   []answer
+	calls  []string
+	fault  error // of the next Open
+	editor [][2]string
 }
 
 // answer is what one member says to one request, and what happens in the store.
@@ -43,7 +45,8 @@ type answer struct {
 // TestScripts runs the commands of testdata/scripts against the world that each script
 // sets up. Directives:
 //
-//	file          writes the configuration file
+//	file          writes the configuration file, or another one: file NAME
+//	editor        what the editor does: from OLD, to NEW, store KEY VALUE, exit CODE, missing
 //	store         sets keys, one a line; "-KEY" deletes one
 //	rest          the answers to come: METHOD URL STATUS TEXT; "unreachable" and "lost" as
 //	              STATUS; an indented KEY VALUE below is what the store then holds
@@ -52,6 +55,7 @@ type answer struct {
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
 		w := &world{t: t, dir: t.TempDir()}
+		t.Setenv("TMPDIR", w.dir)
 		w.store = mem.New(func() events.Instant { return 1 })
 		w.seen = w.store.Client("ctl")
 		t.Cleanup(func() { _ = w.seen.Close() })
@@ -67,7 +71,13 @@ func (w *world) directive(t *testing.T, d *datadriven.TestData) string {
 	w.t = t
 	switch d.Cmd {
 	case "file":
-		w.write(d.Input + "\n")
+		name := "patroni.yml"
+		if len(d.CmdArgs) > 0 {
+			name = d.CmdArgs[0].Key
+		}
+		w.writeAs(name, d.Input+"\n")
+	case "editor":
+		w.edits(d.Input)
 	case "store":
 		for _, line := range strings.Split(d.Input, "\n") {
 			w.set(line)
@@ -86,8 +96,45 @@ func (w *world) directive(t *testing.T, d *datadriven.TestData) string {
 
 func (w *world) file() string { return filepath.Join(w.dir, "patroni.yml") }
 
-func (w *world) write(text string) {
-	if err := os.WriteFile(w.file(), []byte(text), 0o600); err != nil {
+func (w *world) write(text string) { w.writeAs("patroni.yml", text) }
+
+// edits prepares what the next editor does.
+func (w *world) edits(input string) {
+	w.editor = nil
+	for _, line := range strings.Split(input, "\n") {
+		word, rest, _ := strings.Cut(line, " ")
+		w.editor = append(w.editor, [2]string{word, rest})
+	}
+}
+
+// Edit implements Env.Edit.
+func (w *world) edit(_ context.Context, programs []string, file string) (int, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	code, from := 0, ""
+	for _, step := range w.editor {
+		switch step[0] {
+		case "missing":
+			return 0, fmt.Errorf("no %s", strings.Join(programs, ", no "))
+		case "exit":
+			if code, err = strconv.Atoi(step[1]); err != nil {
+				return 0, err
+			}
+		case "from":
+			from = step[1]
+		case "to":
+			text = bytes.ReplaceAll(text, []byte(from), []byte(step[1]))
+		case "store":
+			w.set(step[1])
+		}
+	}
+	return code, os.WriteFile(file, text, 0o600)
+}
+
+func (w *world) writeAs(name, text string) {
+	if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -176,6 +223,7 @@ func (w *world) env(in io.Reader, out, errs io.Writer) Env {
 			return kept{w.seen}, nil
 		},
 		Dial:       func(config.Ctl) (Caller, error) { return w, nil },
+		Edit:       w.edit,
 		Interrupts: func(ctx context.Context) (context.Context, context.CancelFunc) { return ctx, func() {} },
 	}
 }
@@ -203,7 +251,7 @@ func (w *world) command(input string) string {
 	}
 	var out, errs bytes.Buffer
 	w.calls = nil
-	code := execute(w.t.Context(), w.env(strings.NewReader(answers.String()), &out, &errs), strings.Fields(lines[0]))
+	code := execute(w.t.Context(), w.env(strings.NewReader(answers.String()), &out, &errs), strings.Fields(strings.ReplaceAll(lines[0], "DIR", w.dir)))
 	var b strings.Builder
 	b.WriteString(out.String())
 	if out.Len() > 0 && !strings.HasSuffix(out.String(), "\n") {
@@ -214,6 +262,7 @@ func (w *world) command(input string) string {
 	}
 	if errs.Len() > 0 {
 		text := strings.ReplaceAll(strings.TrimSuffix(errs.String(), "\n"), w.dir, "DIR")
+		text = regexp.MustCompile(`rejected-\d+`).ReplaceAllString(text, "rejected-N")
 		b.WriteString("[stderr] " + strings.ReplaceAll(text, "\n", "\n[stderr] ") + "\n")
 	}
 	if code != 0 {
