@@ -362,8 +362,7 @@ func (l *listeners) Stepped(s *fsm.State, took time.Duration) {
 func (d *daemon) listen(a *agent.Agent, peers *http.Client, meter *metrics.Meter) (*api.Server, error) {
 	return api.New(api.Options{
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Compat: d.local.Regent.Compat,
-		FencingOff: d.local.Regent.Fencing == config.FencingOff,
-		Agent:      a, Store: d.store, Peers: peers, Meter: meter, Settings: api.SettingsOf(d.local.REST), Log: d.log,
+		Agent: a, Store: d.store, Peers: peers, Meter: meter, Settings: api.SettingsOf(d.local.REST), Log: d.log,
 		Journal: d.journal, Quiet: a.Quiet,
 		Ask: func(ctx context.Context, id string, ev events.Event) (bool, string, error) {
 			ans, err := a.Ask(ctx, id, ev)

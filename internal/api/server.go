@@ -39,9 +39,7 @@ type Options struct {
 	// Compat is "3.0.4" for that version's words where the two differ; anything else
 	// means 4.1's.
 	Compat string
-	// FencingOff: the keeper doesn't fence; the API says so.
-	FencingOff bool
-	Agent      Agent
+	Agent  Agent
 	// Ask hands an operator's request to the machine and waits for its answer. An
 	// error means that the answer isn't known, unless the request was not taken.
 	Ask func(ctx context.Context, id string, ev events.Event) (ok bool, text string, err error)
