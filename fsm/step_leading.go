@@ -305,6 +305,8 @@ func revivingRules() []rule {
 				switch {
 				case s.Revive.Tries < reviveTries || s.Revive.Why == "" || s.busy() || s.pg().Running:
 					return false, fmt.Sprintf("no %d starts have failed", reviveTries)
+				case s.Settings.Pause:
+					return false, "PostgreSQL doesn't start, but the cluster is paused"
 				case len(s.candidates(nil)) == 0:
 					return false, "PostgreSQL doesn't start, but no replica can take over"
 				default:
