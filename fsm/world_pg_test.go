@@ -53,6 +53,13 @@ func (p *server) close() events.LSN {
 		}
 	}
 	p.ready = false
+	// The server ends by itself, whatever becomes of the agent that asked for it.
+	pid := p.pid
+	p.node.w.after(3*time.Second+time.Millisecond, func() {
+		if p.running && p.pid == pid {
+			p.die(true, false)
+		}
+	})
 	return p.lsn
 }
 

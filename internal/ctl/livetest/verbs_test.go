@@ -69,7 +69,13 @@ func (l *live) whole() {
 // regent runs a command of the operator's, which must succeed and say so.
 func (l *live) regent(want string, args ...string) string {
 	l.t.Helper()
-	cmd := exec.CommandContext(l.ctx, pgtest.Binary(l.t, "regent"), append([]string{"-c", l.primary.ConfigFile()}, args...)...)
+	return l.regentOn(l.primary, want, args...)
+}
+
+// regentOn is the same with another node's configuration file.
+func (l *live) regentOn(n *sandbox.Node, want string, args ...string) string {
+	l.t.Helper()
+	cmd := exec.CommandContext(l.ctx, pgtest.Binary(l.t, "regent"), append([]string{"-c", n.ConfigFile()}, args...)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), want) {
 		l.t.Fatalf("regent %s: %v\n%s\nwant: %s", strings.Join(args, " "), err, out, want)
@@ -114,6 +120,17 @@ func (l *live) await(what string, until func() bool) {
 			}
 			l.t.Fatalf("waited in vain: %s", what)
 		}
+	}
+}
+
+// replays proves that the machine comes to the same decisions from each journal.
+func (l *live) replays() {
+	l.t.Helper()
+	for _, n := range l.c.Nodes() {
+		if err := n.StopAgent(l.ctx); err != nil {
+			l.t.Fatal(err)
+		}
+		l.regentOn(n, "", "journal", "replay")
 	}
 }
 
@@ -175,6 +192,7 @@ func TestMaintenanceMode(t *testing.T) {
 	if now, ok := p.PostmasterPID(); !ok || now != postmaster {
 		t.Errorf("the primary's postmaster was %d and is %d in the end", postmaster, now)
 	}
+	l.replays()
 }
 
 // A switchover in maintenance mode, asked for by an operator, is done, and the old primary
@@ -234,6 +252,7 @@ func TestRestartReinitializeAndSchedules(t *testing.T) {
 	l.regent("Switchover scheduled", "switchover", scope, "--candidate", r.Name(), "--scheduled", soon, "--force")
 	l.await("the scheduled switchover", func() bool { return own(l.member(r), "phase") == "leading" })
 	l.whole()
+	l.replays()
 }
 
 // Fencing off by the shared configuration: the primary survives its agent's death by far,
