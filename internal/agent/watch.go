@@ -129,7 +129,10 @@ func (a *Agent) reconfigure(ctx context.Context, cfg pgmgr.Config) {
 	p := a.Snapshot().Postgres
 	switch {
 	case !p.Known || !p.State.Running:
-		return // the next start writes it
+		// The next start writes it; one that has just ended isn't seen here yet, and may
+		// have written the configuration before.
+		a.unapplied.Store(&cfg)
+		return
 	case !p.State.Ready:
 		a.unapplied.Store(&cfg)
 		return
