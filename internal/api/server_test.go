@@ -40,8 +40,10 @@ func TestConcurrentClientsShareObservations(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	if n := w.agent.observed; n == 0 || n > 100 {
-		t.Errorf("%d observations for 100 questions", n)
+	// 34 clients ask for each of /patroni and /primary, 33 for /replica. At worst, on a slow
+	// machine, they come one after another.
+	if n := w.agent.observed; n == 0 || n > 34+34+33 {
+		t.Errorf("%d observations for 101 questions", n)
 	}
 }
 
