@@ -152,7 +152,8 @@ type Guard struct {
 }
 
 // Write puts or deletes one key. A put attaches the key to Lease, or detaches it
-// when Lease is empty. Deleting an absent key is no error.
+// when Lease is empty. Deleting an absent key is no error; a transaction that does nothing
+// else changes nothing, and may return the revision that was already there.
 type Write struct {
 	Key    string
 	Value  []byte

@@ -47,6 +47,11 @@ type step struct {
 	puts   []put
 }
 
+// deletesOnly: if nothing was there, nothing changed, and there need be no new revision.
+func (s step) deletesOnly() bool {
+	return !slices.ContainsFunc(s.puts, func(p put) bool { return p.value != absent })
+}
+
 // guard: the cell has this value; absent: it has none. Lease, when set, is the cell's.
 type guard struct {
 	cell  int
