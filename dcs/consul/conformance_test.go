@@ -1,0 +1,134 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/dcstest"
+	"github.com/pgregent/regent/events"
+)
+
+// doubled asks for twice the ttl, so that the suite gets what it asks for: a ttl is
+// registered at half (safety rule S6), which TestHalfOfTheTTL holds.
+type doubled struct{ dcs.Store }
+
+func (d doubled) Grant(ctx context.Context, id events.LeaseID, ttl time.Duration) (dcs.Lease, error) {
+	return d.Store.Grant(ctx, id, 2*ttl)
+}
+
+// bounds are those of servers with quick settings. A session ends after twice its ttl, and
+// a new leader waits for that from its first moment.
+func bounds() dcstest.Bounds {
+	const ttl = time.Second
+	return dcstest.Bounds{
+		TTL: ttl, Late: ttl + 2*time.Second, LateAfterFault: 2*ttl + 3*time.Second,
+		Failover: 15 * time.Second, Overrun: time.Second, Transit: 500 * time.Millisecond,
+		Patience: 40 * time.Second, Storm: 10 * time.Second,
+	}
+}
+
+// One real server keeps the contract.
+func TestConformanceOneServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a real server and a minute")
+	}
+	t.Parallel()
+	dcstest.Run(t, func(t *testing.T) dcstest.Env {
+		s := newServer(t, "c0", nil)
+		env := dcstest.Env{Backend: "consul, 1 server", Bounds: bounds()}
+		c := &cluster{servers: []*server{s}}
+		c.join(t, &env, 0, 0, 0)
+		return env
+	})
+}
+
+// cluster is what a harness does to servers and to the links of clients.
+type cluster struct {
+	servers []*server
+	links   []*link // of each client
+	mesh    *mesh   // between servers; nil when there is one
+}
+
+// join gives the environment clients at home on the given servers, and waits for the
+// servers to be usable.
+func (c *cluster) join(t *testing.T, env *dcstest.Env, homes ...int) {
+	open := func(server int, scope string) *Store {
+		l := newLink(t, c.servers[server].http)
+		c.links = append(c.links, l)
+		return opened(t, Config{Host: l.wire.Addr(), Scope: scope, Name: "pg01"})
+	}
+	for _, home := range homes {
+		env.Stores = append(env.Stores, doubled{open(home, "main")})
+	}
+	more := 0
+	env.Open = func() (dcs.Store, error) {
+		s, err := Open(context.Background(), Config{Host: c.servers[0].http, Scope: "main"})
+		return doubled{s}, err
+	}
+	env.Elsewhere = func() (dcs.Store, error) {
+		more++
+		s, err := Open(context.Background(), Config{Host: c.servers[0].http, Scope: fmt.Sprint("other-", more)})
+		return doubled{s}, err
+	}
+	env.Homes, env.Faults = homes, c
+	for _, s := range env.Stores {
+		usable(t, s)
+	}
+}
+
+func (c *cluster) Servers() int { return len(c.servers) }
+
+// Leader asks everybody who leads, until one that is led says who.
+func (c *cluster) Leader(ctx context.Context) (int, error) {
+	for ctx.Err() == nil {
+		for i, s := range c.servers {
+			// Its own word: only the leader knows that it leads and is in touch.
+			if led := s.get(ctx, "/v1/operator/autopilot/health"); led != "" && c.leads(ctx, i) {
+				return i, nil
+			}
+		}
+		rest(ctx, 20*time.Millisecond)
+	}
+	return 0, fmt.Errorf("no server leads: %w", ctx.Err())
+}
+
+func (c *cluster) leads(ctx context.Context, i int) bool {
+	self := c.servers[i].get(ctx, "/v1/status/leader")
+	return self == fmt.Sprintf("%q", c.servers[i].rpc())
+}
+
+func (c *cluster) Lacks(k dcstest.Kind) string {
+	switch {
+	case k == dcstest.Compact:
+		return "a blocking query answers with all there is, so no watch reads up on a past"
+	case c.mesh == nil && (k == dcstest.KillServer || k == dcstest.PauseServer || k == dcstest.IsolateServer):
+		return "there is one server, and nobody goes on without it"
+	}
+	return ""
+}
+
+func (c *cluster) Inflict(k dcstest.Kind, target int) (heal func() error, err error) {
+	switch k {
+	case dcstest.KillServer:
+		s := c.servers[target]
+		return s.start, s.kill()
+	case dcstest.PauseServer:
+		s := c.servers[target]
+		return func() error { return s.signal(syscall.SIGCONT, false) }, s.signal(syscall.SIGSTOP, false)
+	case dcstest.IsolateServer:
+		c.mesh.isolate(target, true)
+		return func() error { c.mesh.isolate(target, false); return nil }, nil
+	case dcstest.CutClient:
+		c.links[target].wire.Cut(true)
+		return func() error { c.links[target].wire.Cut(false); return nil }, nil
+	case dcstest.LoseReplies:
+		c.links[target].loseReplies(true)
+		return func() error { c.links[target].loseReplies(false); return nil }, nil
+	}
+	return nil, errors.New(c.Lacks(k))
+}
