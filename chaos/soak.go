@@ -27,8 +27,6 @@ type SoakOptions struct {
 	Seed uint64
 	// Only are the kinds of strikes that are wanted, by parts of their names; none: all.
 	Only []string
-	// Pause also strikes in maintenance mode.
-	Pause bool
 	// Cluster is where it happens.
 	Cluster sandbox.Options
 	// Out receives a line for each strike, and the summary.
@@ -172,9 +170,7 @@ func (o SoakOptions) kinds() []kind {
 		{"freeze of the node", func(r *rand.Rand) Fault { return freezeNode(atRandom(r), within(r, 300*time.Millisecond, 3)) }},
 		{"restart of PostgreSQL", func(r *rand.Rand) Fault { return restartPostgres(atRandom(r)) }},
 		{"change of /config", changeConfig},
-	}
-	if o.Pause {
-		all = append(all, kind{"in pause", func(r *rand.Rand) Fault { return pauseAndKill(atRandom(r)) }})
+		{"SIGKILL of the agent in pause", func(r *rand.Rand) Fault { return pauseAndKill(atRandom(r)) }},
 	}
 	return slices.DeleteFunc(all, func(k kind) bool {
 		return len(o.Only) > 0 && !slices.ContainsFunc(o.Only, func(part string) bool { return strings.Contains(k.name, part) })

@@ -22,7 +22,6 @@ type soakFlags struct {
 	minutes float64
 	seed    uint64
 	only    []string
-	pause   bool
 	report  string
 }
 
@@ -52,7 +51,6 @@ func soakCommand() *cobra.Command {
 	cmd.Flags().Float64Var(&f.minutes, "minutes", 0, "end after so long (default, without --strikes: 10)")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "which strikes (default: random, and printed)")
 	cmd.Flags().StringSliceVar(&f.only, "only", nil, "strike only in these ways, by parts of their names")
-	cmd.Flags().BoolVar(&f.pause, "pause", false, "strike in maintenance mode too")
 	cmd.Flags().StringVar(&f.report, "report", "", "put the figures into this Markdown file, between its marks")
 	return cmd
 }
@@ -62,7 +60,7 @@ const soakFile = "soak.md"
 
 func (f *soakFlags) soak(ctx context.Context, b *sandbox.Base) error {
 	o := chaos.SoakOptions{
-		Strikes: f.strikes, For: time.Duration(f.minutes * float64(time.Minute)), Seed: f.seed, Only: f.only, Pause: f.pause,
+		Strikes: f.strikes, For: time.Duration(f.minutes * float64(time.Minute)), Seed: f.seed, Only: f.only,
 		Cluster: options(b, "soak", f.timings, f.place), Out: os.Stdout,
 	}
 	if o.Strikes == 0 && o.For == 0 {
