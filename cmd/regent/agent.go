@@ -29,6 +29,7 @@ import (
 	"github.com/pgregent/regent/internal/logging"
 	"github.com/pgregent/regent/internal/metrics"
 	"github.com/pgregent/regent/internal/replay"
+	"github.com/pgregent/regent/internal/stores"
 	"github.com/pgregent/regent/internal/systemd"
 	"github.com/pgregent/regent/pgmgr"
 	"github.com/pgregent/regent/pgmgr/keeper"
@@ -214,7 +215,7 @@ func (d *daemon) openJournal() error {
 }
 
 func (d *daemon) openStore(ctx context.Context) error {
-	store, err := openRaft(ctx, d.local, d.log)
+	store, err := openStore(ctx, d.local, d.log)
 	if err != nil {
 		return err
 	}
@@ -414,7 +415,7 @@ func (d *daemon) reload(a *agent.Agent) {
 		err = sameMember(d.local, local)
 	}
 	if err == nil {
-		err = secureRaft(d.store, local)
+		err = stores.Reload(d.store, local)
 	}
 	if err != nil {
 		d.log.Error("the configuration can't be reloaded; the one in force stays", "err", err)
@@ -443,7 +444,7 @@ func sameMember(now, next *config.Config) error {
 		{"postgresql.data_dir", now.Postgres.DataDir == next.Postgres.DataDir},
 		{"regent.run_dir", now.Regent.RunDir == next.Regent.RunDir},
 		{"regent.journal.dir", now.Regent.JournalDir == next.Regent.JournalDir},
-		{"raft", sameRaft(now.Raft, next.Raft)},
+		{now.Store, stores.Same(now, next)},
 	} {
 		if !c.same {
 			changed = append(changed, c.key)

@@ -17,6 +17,7 @@ import (
 	"github.com/pgregent/regent/internal/config"
 	"github.com/pgregent/regent/internal/ctl"
 	"github.com/pgregent/regent/internal/logging"
+	"github.com/pgregent/regent/internal/stores"
 )
 
 func witnessCommand() *cobra.Command {
@@ -69,11 +70,11 @@ func attend(ctx context.Context, store *embedded.Store, c *config.Config, path s
 			}
 		}
 		next, err := loadWitness(path, environ)
-		if err == nil && !(sameRaft(c.Raft, next.Raft) && c.Name == next.Name && c.Scope == next.Scope && c.Namespace == next.Namespace) {
+		if err == nil && !(stores.SameRaft(c.Raft, next.Raft) && c.Name == next.Name && c.Scope == next.Scope && c.Namespace == next.Namespace) {
 			err = errors.New("more than the secret or certificates changed, which takes a restart of the witness")
 		}
 		if err == nil {
-			err = secureRaft(store, next)
+			err = stores.Reload(store, next)
 		}
 		if err != nil {
 			log.Error("the configuration can't be reloaded; the one in force stays", "err", err)

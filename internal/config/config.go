@@ -27,6 +27,7 @@ type Config struct {
 	Store  string
 	Stores []string
 	Raft   Raft
+	Etcd3  Etcd3
 
 	Bootstrap Bootstrap
 	// Postgres is the local section alone, what /config adds is left out; Effective

@@ -90,6 +90,7 @@ func decodeConfig(source string, root *tree) *Config {
 	c.REST = decodeREST(root.get("restapi"))
 	c.Ctl = decodeCtl(root.get("ctl"), c.REST)
 	c.Raft = decodeRaft(root, c.Regent.RunDir)
+	c.Etcd3 = decodeEtcd3(root.get("etcd3"))
 	c.Bootstrap = decodeBootstrap(root.get("bootstrap"))
 	c.Watchdog = decodeWatchdog(root)
 	c.Tags = decodeTags(root.get("tags"))

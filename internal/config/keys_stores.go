@@ -28,7 +28,7 @@ func storeKeys() []key {
 	etcd := "host hosts url proxy srv discovery_srv srv_domain srv_suffix use_proxies protocol username password cacert cert key"
 	for _, s := range []struct{ name, keys, doc string }{
 		{"etcd", etcd, "etcd, API version 2."},
-		{"etcd3", etcd, "etcd, API version 3."},
+		{"etcd3", etcd + " key_password", "etcd, API version 3."},
 		{"consul", "host url port scheme token verify cacert cert key dc consistency checks register_service service_tags service_check_interval service_check_tls_server_name", "Consul."},
 		{"zookeeper", "hosts use_ssl cacert cert key key_password verify set_acls auth_data exhibitor", "ZooKeeper."},
 		{"exhibitor", "hosts port poll_interval", "ZooKeeper through Exhibitor."},
@@ -38,7 +38,7 @@ func storeKeys() []key {
 		for _, k := range strings.Fields(s.keys) {
 			rows = append(rows, key{
 				path: s.name + "." + k, typ: storeKeyType(k), env: strings.ToUpper(s.name + "_" + k),
-				restart: k != "token" && k != "username" && k != "password",
+				restart: k != "token" && k != "username" && k != "password", doc: storeKeyDocs()[s.name+"."+k],
 			})
 		}
 	}
@@ -59,5 +59,27 @@ func storeKeyType(name string) typ {
 		return tInt
 	default:
 		return tString
+	}
+}
+
+// storeKeyDocs are the meanings of the keys of stores that are built in.
+func storeKeyDocs() map[string]string {
+	return map[string]string{
+		"etcd3.host":          "A server, host:port (2379). Of proxy, url, srv, hosts and host the first that is given counts.",
+		"etcd3.hosts":         "Servers. One that answers is enough: etcd names the others.",
+		"etcd3.url":           "A server as a URL, with protocol, and user and password if any.",
+		"etcd3.proxy":         "A proxy's URL; etcd's own addresses are not used.",
+		"etcd3.srv":           "A domain whose SRV records name the servers.",
+		"etcd3.srv_suffix":    "Added to the records' service names: `_etcd-client-SUFFIX`.",
+		"etcd3.discovery_srv": "Older word for srv.",
+		"etcd3.srv_domain":    "Older word for srv.",
+		"etcd3.use_proxies":   "The hosts are proxies: use them alone, whatever addresses etcd names.",
+		"etcd3.protocol":      "http, or https where etcd speaks TLS.",
+		"etcd3.username":      "User, if etcd asks for one.",
+		"etcd3.password":      "That user's password.",
+		"etcd3.cacert":        "The authority of the servers' certificates; else the system's.",
+		"etcd3.cert":          "Our certificate, if etcd asks for one. Read again for each connection.",
+		"etcd3.key":           "Its key, if it isn't in the same file.",
+		"etcd3.key_password":  "The password of an encrypted key.",
 	}
 }

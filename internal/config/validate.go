@@ -210,8 +210,11 @@ func (v *validator) store(s Support) {
 		v.add(Error, v.c.Store, "is a store that isn't built in", "this build has: "+supported)
 		return
 	}
-	if v.c.Store == "raft" {
+	switch v.c.Store {
+	case "raft":
 		v.raft()
+	case "etcd3":
+		v.etcd3()
 	}
 }
 

@@ -45,7 +45,10 @@ type Env struct {
 
 // StoreAddress says where a cluster's store is.
 type StoreAddress struct {
-	// Addrs are the nodes of the embedded store, host:port.
+	// Config says where a store outside of the agents is; nil: the embedded one, of which the
+	// rest speaks. Addrs and Cluster count for both.
+	Config *config.Config
+	// Addrs are the nodes of the embedded store, host:port, or the servers of another one.
 	Addrs []string
 	// Cluster is the base path of its keys; empty when it isn't known, and any will do.
 	Cluster string

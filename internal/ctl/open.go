@@ -5,13 +5,15 @@ import (
 
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/dcs/embedded"
-	"github.com/pgregent/regent/internal/config"
-	"github.com/pgregent/regent/internal/tlsconf"
+	"github.com/pgregent/regent/internal/stores"
 )
 
-// OpenStore connects to the embedded store's nodes as a client that takes no part in
-// raft. It is what programs put into Env.Open.
+// OpenStore connects to a store as a client that takes no part in it: to the nodes of the
+// embedded store, or to another one. It is what programs put into Env.Open.
 func OpenStore(ctx context.Context, at StoreAddress) (dcs.Store, error) {
+	if at.Config != nil {
+		return stores.Dial(ctx, at.Config, at.Cluster, nil)
+	}
 	secured, err := embedded.Security{Files: at.Files, Secret: at.Secret.Reveal(), Accept: at.Accept.Reveal()}.TLS("client")
 	if err != nil {
 		return nil, err
@@ -23,12 +25,4 @@ func OpenStore(ctx context.Context, at StoreAddress) (dcs.Store, error) {
 		return nil, err
 	}
 	return client, nil
-}
-
-// RaftSecurity is what a configuration says about the protection of the store's port.
-func RaftSecurity(r config.Raft) embedded.Security {
-	return embedded.Security{
-		Files:  tlsconf.Files{Cert: r.CertFile, Key: r.KeyFile, CA: r.CAFile},
-		Secret: r.Password.Reveal(), Accept: r.AcceptPassword.Reveal(),
-	}
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +15,7 @@ import (
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/internal/config"
+	"github.com/pgregent/regent/internal/stores"
 )
 
 // target is what the options say about where the cluster is.
@@ -88,7 +89,7 @@ func (a *App) defaultFile() string {
 
 // storeAddress finds the store: -d, else the file's section.
 func (a *App) storeAddress(c *config.Config, scope string) (StoreAddress, error) {
-	at := StoreAddress{Secret: c.Raft.Password, Accept: c.Raft.AcceptPassword, Files: RaftSecurity(c.Raft).Files}
+	at := StoreAddress{Secret: c.Raft.Password, Accept: c.Raft.AcceptPassword, Files: stores.RaftSecurity(c.Raft).Files}
 	if scope != "" {
 		at.Cluster = dcs.BasePath(c.Namespace, scope)
 	}
@@ -96,18 +97,18 @@ func (a *App) storeAddress(c *config.Config, scope string) (StoreAddress, error)
 	if raw == "" {
 		raw = a.variable(dcsVariable)
 	}
-	var err error
 	switch {
 	case raw != "":
-		at.Addrs, err = parseStoreURL(raw)
-		return at, err
+		return at.parse(raw, c, scope)
 	case c.Store == "":
 		return at, fail("Can not find suitable configuration of distributed configuration store\n"+
-			"Available implementations: raft\n"+
-			"Give a file with a section `raft:` by -c FILE, by the variable %s or as %s; or give the store itself by -d raft://HOST:PORT",
-			fileVariable, a.defaultFileOrName())
-	case c.Store != "raft":
+			"Available implementations: %s\n"+
+			"Give a file with such a section, for example `raft:`, by -c FILE, by the variable %s or as %s; or give the store itself "+
+			"by -d raft://HOST:PORT or etcd3://HOST:PORT", builtIn(), fileVariable, a.defaultFileOrName())
+	case !slices.Contains(stores.Names(), c.Store):
 		return at, notBuiltIn(c.Store, "of "+c.Source)
+	case c.Store != "raft":
+		return at.outside(c)
 	}
 	for _, addr := range append([]config.Address{c.Raft.SelfAddr}, c.Raft.PartnerAddrs...) {
 		if s := addr.String(); s != "" {
@@ -125,36 +126,6 @@ func (a *App) defaultFileOrName() string {
 		return f
 	}
 	return "~/.config/patroni/patronictl.yaml"
-}
-
-func notBuiltIn(store, where string) error {
-	return fail("The store `%s` %s isn't built in yet. Available implementations: raft", store, where)
-}
-
-// parseStoreURL reads raft://host:port[,host:port…][/namespace]. A namespace means
-// nothing to the embedded store, which holds one cluster.
-func parseStoreURL(raw string) ([]string, error) {
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
-		return nil, fail("The store's address %s has no scheme: write raft://HOST:PORT", raw)
-	}
-	switch scheme {
-	case "raft":
-	case "etcd", "etcd3", "consul", "zookeeper", "exhibitor":
-		return nil, notBuiltIn(scheme, "of "+raw)
-	default:
-		return nil, fail("Unknown dcs scheme: %s", scheme)
-	}
-	rest, _, _ = strings.Cut(rest, "/")
-	addrs := strings.Split(rest, ",")
-	for i, addr := range addrs {
-		addrs[i] = strings.TrimSpace(addr)
-		host, port, err := net.SplitHostPort(addrs[i])
-		if err != nil || host == "" || port == "" {
-			return nil, fail("The store's address %s holds %q, which is not HOST:PORT", raw, addr)
-		}
-	}
-	return addrs, nil
 }
 
 // The bounds of waiting for the store.

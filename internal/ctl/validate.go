@@ -7,10 +7,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgregent/regent/internal/config"
+	"github.com/pgregent/regent/internal/stores"
 )
 
 // Support is what this build has, for judging configurations.
-func Support() config.Support { return config.Support{Stores: []string{"raft"}} }
+func Support() config.Support { return config.Support{Stores: stores.Names()} }
 
 func (a *App) configGroup() *cobra.Command {
 	cmd := group(&cobra.Command{
