@@ -79,6 +79,7 @@ func absorbStart(s *State, ev events.AgentStarted) {
 		Rejoin: old.Rejoin, Revive: old.Revive, Slots: old.Slots, Defects: old.Defects,
 		Schedule: old.Schedule, Unfit: old.Unfit,
 	}
+	s.Pause.Left = old.Pause.Left
 	s.Store.ResumedAt = s.Now // nobody knows how long ago it was (S11)
 	if ev.Settings.Pause {
 		s.Pause.Since = s.Now
@@ -110,6 +111,7 @@ func absorbCluster(e *effects, ev events.ClusterObserved) {
 		e.Store.Floor = 0
 	}
 	old := e.leader()
+	e.noteLeft(e.view(), v)
 	if f := v.Failover; f.Pending() && f.Version != e.view().Failover.Version {
 		e.Store.AskedAt = e.Now
 	}

@@ -94,6 +94,9 @@ type ProbePeers struct {
 type PeerAddr struct {
 	Name   events.NodeName `json:"name"`
 	APIURL string          `json:"api_url"`
+	// Postgres is asked itself if the member's agent doesn't answer: it may be a primary
+	// that maintenance mode left without one (S11).
+	Postgres *events.Upstream `json:"postgres,omitempty"`
 }
 
 // PublishMember writes this member's key under its lease.

@@ -21,10 +21,30 @@ type Pause struct {
 	Revision events.Revision `json:"revision,omitempty"`
 	// Armable is the latest version of the config key that asked for a fence deadline.
 	Armable events.Revision `json:"armable,omitempty"`
+	// Left is the member, as last published, that the leader key was lost by while the
+	// mode was on. Its PostgreSQL may be a primary still, whatever became of its agent.
+	Left *events.Member `json:"left,omitempty"`
+}
+
+// noteLeft watches the leader key in maintenance mode.
+func (s *State) noteLeft(before, now events.ClusterView) {
+	switch m, ok := before.Member(before.Leader.Name); {
+	case now.Leader.Locked():
+		s.Pause.Left = nil
+	case s.Settings.Pause && before.Leader.Locked() && ok && m.Name != s.Self:
+		s.Pause.Left = &m
+	}
 }
 
 // paused: maintenance mode is on, and that is certain.
 func (s *State) paused() bool { return s.Settings.Pause && s.Pause.Revision != 0 }
+
+// HeedsPause reports whether maintenance mode is on and nothing here can stop PostgreSQL
+// any more but an operator: the keeper of a primary has let go of its deadline. It is what
+// a member publishes, so whoever waited for that may kill the agent.
+func (s *State) HeedsPause() bool {
+	return s.Settings.Pause && !(s.pg().Running && s.Keeper.Armed)
+}
 
 // unfenced is why a primary here is to run without a deadline; empty: it isn't.
 func (s *State) unfenced() string {

@@ -236,6 +236,9 @@ func (s *State) mayRace() (bool, string) {
 // resumedEnd is until when nobody races after maintenance mode: a member that has not
 // heard of its end keeps a primary without a lease (S11).
 func (s *State) resumedEnd() events.Instant {
+	if s.Pause.Left != nil && s.Store.ResumedAt != 0 {
+		return s.Store.ResumedAt.Add(s.Settings.TTL) // its agent may be about to take charge again
+	}
 	for _, m := range s.view().Members {
 		if m.Pause && m.Name != s.Self && s.Store.ResumedAt != 0 {
 			return s.Store.ResumedAt.Add(s.Settings.TTL)

@@ -143,10 +143,18 @@ func (e *effects) probe() {
 	e.Race.Stage, e.Race.Peers, e.Race.Began = "judge", nil, e.Now
 	e.refresh()
 	var peers []PeerAddr
+	left := e.Pause.Left
 	for _, m := range e.view().Members {
-		if m.Name != e.Self && m.APIURL != "" {
+		if m.Name != e.Self && m.APIURL != "" && (left == nil || m.Name != left.Name) {
 			peers = append(peers, PeerAddr{Name: m.Name, APIURL: m.APIURL})
 		}
+	}
+	if left != nil {
+		addr := PeerAddr{Name: left.Name, APIURL: left.APIURL}
+		if up, ok := left.Upstream(); ok {
+			addr.Postgres = &up
+		}
+		peers = append(peers, addr)
 	}
 	e.Race.Probe = e.order(ProbePeers{Peers: peers, Timeout: probeTimeout})
 }

@@ -304,6 +304,27 @@ func (m *Manager) upstreamPosition(ctx context.Context, upstream events.Upstream
 	return up, err
 }
 
+// AskPrimary asks another member's server, without its agent, whether it is a primary of
+// this cluster, and how far its WAL goes. ErrUnavailable: it doesn't answer, or is no primary.
+// ErrBroken: it is of another cluster.
+func (m *Manager) AskPrimary(ctx context.Context, of events.Upstream) (events.LSN, events.Timeline, error) {
+	const op = "ask for a primary"
+	control, err := m.Control(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	up, err := m.upstreamPosition(ctx, of)
+	switch {
+	case err != nil:
+		return 0, 0, classed(ErrUnavailable, op, err)
+	case up.recovering:
+		return 0, 0, classed(ErrUnavailable, op, fmt.Errorf("%s is in recovery", of.Name))
+	case up.systemID != control.SystemID:
+		return 0, 0, classed(ErrBroken, op, fmt.Errorf("%s is of cluster %s, this one of %s", of.Name, up.systemID, control.SystemID))
+	}
+	return up.lsn, up.timeline, nil
+}
+
 // upstreamCheckpoint is the timeline of the upstream's last checkpoint.
 func (m *Manager) upstreamCheckpoint(ctx context.Context, upstream events.Upstream) (events.Timeline, error) {
 	cfg := m.config()

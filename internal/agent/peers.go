@@ -43,7 +43,7 @@ func (a *Agent) ask(ctx context.Context, addr fsm.PeerAddr) events.Peer {
 	var st peerStatus
 	if err := a.get(ctx, addr.APIURL, &st); err != nil {
 		p.Why = err.Error()
-		return p
+		return a.askPostgres(ctx, addr, p)
 	}
 	p.State, p.Timeline = st.State, st.Timeline
 	p.Tags = events.Tags{NoFailover: truthy(st.Tags.NoFailover), FailoverPriority: priority(st.Tags.FailoverPriority)}
@@ -61,6 +61,21 @@ func (a *Agent) ask(ctx context.Context, addr fsm.PeerAddr) events.Peer {
 		p.Primary, p.Position = true, *st.XLog.Location
 	}
 	p.Primary = p.Primary || st.Role == "primary" || st.Role == "master"
+	return p
+}
+
+// askPostgres asks the server of a member whose agent is silent, where that matters: a
+// primary that runs without its agent is better than two.
+func (a *Agent) askPostgres(ctx context.Context, addr fsm.PeerAddr, p events.Peer) events.Peer {
+	if addr.Postgres == nil || a.opt.Postgres == nil {
+		return p
+	}
+	at, timeline, err := a.opt.Postgres.AskPrimary(ctx, *addr.Postgres)
+	if err != nil {
+		p.Why += "; nor is its PostgreSQL a primary: " + err.Error()
+		return p
+	}
+	p.Reachable, p.Primary, p.Position, p.Timeline, p.State = true, true, at, timeline, "running"
 	return p
 }
 

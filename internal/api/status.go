@@ -28,7 +28,7 @@ func (s *Server) describe(c *condition) []byte {
 	if c.live {
 		s.describeServer(&o, c)
 	}
-	o.flag("pause", c.mode.paused)
+	o.flag("pause", c.state.HeedsPause())
 	o.flag("cluster_unlocked", c.unlocked())
 	o.integer("dcs_last_seen", c.lastSeen(s.wall()))
 	if tags := c.tags(); tags != nil {
