@@ -259,6 +259,9 @@ func absorbRequest(e *effects) {
 			return
 		}
 		r = Request{ID: ev.ID, Kind: "restart", Timeout: ev.Timeout}
+		if e.Startable() {
+			r.Kind, r.At = "start", e.Now
+		}
 	case events.RestartWithdrawn:
 		e.absorbSchedule()
 		return

@@ -27,7 +27,9 @@ func absorbPostgres(e *effects) {
 // observe takes in a whole observation.
 func (s *State) observe(p events.PostgresState) {
 	s.Postgres.Known, s.Postgres.At, s.Postgres.State = true, s.Now, p
-	if !p.Running {
+	if p.Running {
+		s.Postgres.Down = nil // how a former server ended says nothing about the next end
+	} else {
 		s.disarmed()
 	}
 	if s.primaryUp() {

@@ -21,6 +21,11 @@ type Pause struct {
 	Revision events.Revision `json:"revision,omitempty"`
 	// Armable is the latest version of the config key that asked for a fence deadline.
 	Armable events.Revision `json:"armable,omitempty"`
+	// Kept is the version of the config key at which the keeper was told of the mode by an
+	// agent before this one; 0: it wasn't, or a linearizable read has answered since.
+	Kept events.Revision `json:"kept,omitempty"`
+	// Denied: older settings than that say that the mode is off.
+	Denied bool `json:"denied,omitempty"`
 	// Left is the member, as last published, that the leader key was lost by while the
 	// mode was on. Its PostgreSQL may be a primary still, whatever became of its agent.
 	Left *events.Member `json:"left,omitempty"`
@@ -71,6 +76,12 @@ func (s *State) Unfenced() string {
 // holder arms its keeper in the same step (S11).
 func (e *effects) adjust(set events.Settings) {
 	was, before := e.unfenced(), e.Settings
+	e.Pause.Denied = !set.Pause && set.ConfigVersion < e.Pause.Kept && e.Store.Read == 0
+	if e.Pause.Denied {
+		set.Pause = true
+	} else if !set.Pause {
+		e.Pause.Kept = 0
+	}
 	e.Settings = set
 	switch {
 	case !set.Pause:
@@ -111,19 +122,32 @@ func (e *effects) arm() {
 // confirmPause notes what a linearizable read says of maintenance mode. The settings
 // come from the config key, so they count only when they are of the version read. A view
 // that was overtaken by a newer one will do as well: that has the same config key.
-func (s *State) confirmPause(v events.ClusterView, read events.Instant) {
-	if read != 0 && s.Settings.Pause && v.Config.Version != 0 && v.Config.Version == s.Settings.ConfigVersion {
-		s.Pause.Revision = v.Config.Version
+func (e *effects) confirmPause(v events.ClusterView, read events.Instant) {
+	if read == 0 || v.Config.Version != e.Settings.ConfigVersion {
+		return
+	}
+	e.Pause.Kept = 0
+	if e.Pause.Denied {
+		set := e.Settings
+		set.Pause = false
+		e.adjust(set)
+	}
+	if e.Settings.Pause && v.Config.Version != 0 {
+		e.Pause.Revision = v.Config.Version
 	}
 }
 
 // waived takes in that the keeper was told to do without a deadline by an agent before
-// this one. Until the store speaks, what held then is taken to hold still (S11).
-func (s *State) waived(ev events.KeeperFound) {
-	if ev.Waived == events.WaivedPause && !s.Store.Known && s.Settings.ConfigVersion == 0 {
-		s.Settings.Pause = true
-		s.Pause = Pause{Since: s.Now, Revision: max(ev.WaivedAt, 1), Armable: s.Pause.Armable}
+// this one. Until the store has answered a linearizable read, what held then is taken to
+// hold still (S11): settings that are older don't count, and without a quorum the first
+// view of the embedded store is this node's own old copy.
+func (e *effects) waived(ev events.KeeperFound) {
+	at := max(ev.WaivedAt, 1)
+	if ev.Waived != events.WaivedPause || e.Store.Read != 0 || !e.Settings.Pause && e.Settings.ConfigVersion >= at {
+		return
 	}
+	e.Pause.Since, e.Pause.Revision, e.Pause.Kept = e.Now, at, at
+	e.adjust(e.Settings)
 }
 
 // keepPause reads the store when maintenance mode was seen and isn't certain, takes the

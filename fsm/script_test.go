@@ -215,9 +215,8 @@ func (e *env) run(d *datadriven.TestData) {
 			e.held[k] = true
 		}
 	case "keeper":
-		e.step(events.KeeperFound{
-			PID: int(a.num("pid")), Armed: a.has("armed"), Deadline: e.now.Add(a.dur("armed", 0)), Waived: a["waived"], WaivedAt: 1,
-		})
+		e.step(events.KeeperFound{PID: int(a.num("pid")), Armed: a.has("armed"), Deadline: e.now.Add(a.dur("armed", 0)),
+			Waived: a["waived"], WaivedAt: max(1, events.Revision(a.num("at")))})
 	case "postgres":
 		began := e.now.Add(-a.dur("begun", 0))
 		e.step(events.PostgresObserved{State: e.postgres(d, d.CmdArgs[0].Key, a), Began: began})

@@ -68,10 +68,11 @@ type Flight struct {
 // Request is an operator's request that waits for its end.
 type Request struct {
 	ID      string          `json:"id"`
-	Kind    string          `json:"kind"` // switchover, failover, restart
+	Kind    string          `json:"kind"` // switchover, failover, restart, start
 	From    events.NodeName `json:"from,omitempty"`
 	To      events.NodeName `json:"to,omitempty"`
-	Timeout time.Duration   `json:"timeout,omitempty"` // of a restart
+	Timeout time.Duration   `json:"timeout,omitempty"` // of a restart or start
+	At      events.Instant  `json:"at,omitempty"`      // when it came, of a start
 	// Written is the action that writes it to the request key.
 	Written events.ActionID `json:"written"`
 }
@@ -147,7 +148,7 @@ type Postgres struct {
 	Known bool                 `json:"known"`
 	At    events.Instant       `json:"at"`
 	State events.PostgresState `json:"state"`
-	// Down is the last exit of a whole server.
+	// Down is the last exit of a whole server, until one is seen to run again.
 	Down *events.PostgresDown `json:"down,omitempty"`
 	// Promoted: this agent promoted the server (or started it as a primary) that
 	// is running now; what else is a primary is a rogue.

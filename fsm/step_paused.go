@@ -2,6 +2,8 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/pgregent/regent/events"
 )
@@ -201,6 +203,8 @@ func pausedStoppedRule() rule {
 				return false, "PostgreSQL runs"
 			case s.finishing() || s.Rejoin.Reinit:
 				return false, "its agent stopped it, and has not finished"
+			case slices.ContainsFunc(s.Requests, func(r Request) bool { return r.Kind == "start" }):
+				return false, "an operator asked for it to be started"
 			default:
 				return true, "maintenance mode is on: PostgreSQL is down, and is not started"
 			}
@@ -212,6 +216,27 @@ func pausedStoppedRule() rule {
 			}
 			return "postgres is not running"
 		},
+	}
+}
+
+// Startable: maintenance mode keeps PostgreSQL down, and an operator's restart starts it:
+// as a standby, since nobody has said that this member is to lead.
+func (s *State) Startable() bool {
+	rests := (s.Phase == Joining || s.Phase == Rejoining) && !s.busy()
+	return s.Settings.Pause && rests && s.Postgres.Known && !s.pg().Running && s.pg().Data.Content == events.DataCluster
+}
+
+// settleStart answers an operator's start when PostgreSQL is up, or will not be in time.
+func (e *effects) settleStart(r Request) {
+	limit := r.Timeout
+	if limit <= 0 {
+		limit = max(e.Settings.PrimaryStartTimeout, time.Minute)
+	}
+	switch {
+	case e.pg().Ready && !e.busy() && (e.Phase == Following || e.Phase == Leading):
+		e.settle(r.ID, true, "restarted successfully")
+	case e.Phase == Stopping || e.Phase == Stopped || e.Now >= r.At.Add(limit):
+		e.settle(r.ID, false, "postgres is still starting")
 	}
 }
 

@@ -39,6 +39,8 @@ func upkeep(e *effects) {
 func (e *effects) refuseRestarts() {
 	for _, r := range slices.Clone(e.Requests) {
 		switch {
+		case r.Kind == "start":
+			e.settleStart(r)
 		case r.Kind != "restart" || r.ID == e.Restart.ID:
 		case e.Phase == Restarting:
 			e.settle(r.ID, false, "restart already in progress")

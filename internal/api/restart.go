@@ -48,6 +48,7 @@ func (s *Server) restart(ctx context.Context, r *request) *reply {
 		return failed("restart conditions are not satisfied")
 	case c.state.Op != nil || c.state.Phase == fsm.Restarting:
 		return failed(underWay(&c.state) + " already in progress")
+	case c.state.Startable(): // maintenance mode keeps it down, and the machine starts it
 	case !c.live:
 		return failed("postgres is still starting")
 	case c.state.Phase != fsm.Leading && c.state.Phase != fsm.Following:
