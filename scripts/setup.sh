@@ -4,7 +4,11 @@
 # With apt-get and root it installs what is missing, without starting any service and
 # without letting Debian create a PostgreSQL cluster of its own. Otherwise it prints
 # exactly what to install and ends with 1. With everything there it says so and is quick.
+#
+# usage: scripts/setup.sh [servers]    with the stores' servers, which only the tests need; some
+#                                      are built, which takes minutes, once
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly pg_tools=(initdb postgres pg_ctl pg_basebackup pg_rewind pg_controldata pg_waldump)
 readonly pg_min=12 pg_tested=15
@@ -104,6 +108,30 @@ document_locale() {
 	run_logged localedef -i zh_CN -f UTF-8 zh_CN.UTF-8
 }
 
+has_etcd34() { "${REGENT_ETCD_34:-etcd}" --version 2>/dev/null | grep -q '^etcd Version: 3\.4\.'; }
+
+# store_servers gets the servers of stores. What can't be had is a failure in CI only:
+# elsewhere the tests that need it say so and are skipped.
+store_servers() {
+	local script code=0
+	if ! has_etcd34 && [[ -n "$1" ]]; then
+		apt-get -q update >/dev/null 2>&1 || true # a bare machine knows no packages yet
+		if apt-cache show etcd-server >/dev/null 2>&1; then install_packages etcd-server; fi
+	fi
+	if ! has_etcd34; then
+		echo 'setup: no etcd 3.4 (Debian 12: apt-get install etcd-server; another: REGENT_ETCD_34)' >&2
+		code=1
+	fi
+	for script in scripts/etcd-server.sh scripts/consul-server.sh; do
+		if ! "$script" >/dev/null; then
+			echo "setup: $script failed" >&2
+			code=1
+		fi
+	done
+	if ((code != 0)) && [[ -n "${CI:-}" ]]; then exit 1; fi
+	if ((code == 0)); then echo "setup: the stores' servers are here"; fi
+}
+
 # report prints what is missing, as lines of missing, for a person who will install it.
 report() {
 	local names what
@@ -135,7 +163,8 @@ main() {
 		fi
 	fi
 	if [[ -n "$may_install" ]]; then document_locale; fi
+	if [[ ${1:-} == servers ]]; then store_servers "$may_install"; fi
 	echo "setup: complete; PostgreSQL in $(postgres_folder)"
 }
 
-main
+main "$@"

@@ -124,7 +124,7 @@ concurrent() {
 		xargs -r -n 1 dirname | sort -u
 }
 
-section_setup() { scripts/setup.sh; }
+section_setup() { scripts/setup.sh servers; }
 section_build() { make build; }
 section_lint() { make lint; }
 section_architecture() { tests fail -count=1 ./internal/archtest/; }

@@ -159,7 +159,7 @@ func (s *Store) Renew(ctx context.Context, id events.LeaseID) (dcs.Lease, error)
 	}
 	defer cancel()
 	n := leaseNumber(id)
-	missing := 0
+	missing, found := 0, 0
 	for {
 		kept, _, err := hedged(ctx, s, func(ctx context.Context, e *endpoint) (*pb.LeaseKeepAliveResponse, error) {
 			return ask(ctx, s, e, func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
@@ -176,7 +176,12 @@ func (s *Store) Renew(ctx context.Context, id events.LeaseID) (dcs.Lease, error)
 		keys := now.attached(leaseID(n))
 		switch {
 		case now.term != kept.Header.RaftTerm:
-			missing = 0
+			missing, found = 0, 0
+		case kept.TTL > 0 && len(keys) == 0 && found == 0:
+			// Nothing hangs on it, so nothing but etcd's word shows that it lives. A lease that
+			// is just ending may still be said to be renewed; not so the next time.
+			found++
+			continue
 		case kept.TTL > 0:
 			return dcs.Lease{ID: id, TTL: time.Duration(kept.TTL) * time.Second, Keys: keys}, nil
 		case len(keys) > 0:

@@ -22,6 +22,9 @@ type Options struct {
 	Scope string
 	// Nodes is how many; 3 by default.
 	Nodes int
+	// Store is the section of the configurations that names a store outside of the agents, as
+	// YAML; empty: the embedded one.
+	Store string
 	// TTL, LoopWait and RetryTimeout: 2 s, 1 s and 1 s by default.
 	TTL, LoopWait, RetryTimeout time.Duration
 	// RestartAfter is how long after its end an agent is started again; 1 s by default.

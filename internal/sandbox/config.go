@@ -11,11 +11,9 @@ import (
 // rest, durability above all, at PostgreSQL's defaults.
 func (n *Node) configuration() string {
 	o := n.c.opt
-	var partners []string
-	for _, other := range n.c.nodes {
-		if other != n {
-			partners = append(partners, fmt.Sprintf("127.0.0.1:%d", other.raftPort))
-		}
+	store := o.Store
+	if store == "" {
+		store = n.raftSection()
 	}
 	return fmt.Sprintf(`scope: %[1]s
 name: %[2]s
@@ -24,17 +22,13 @@ restapi:
   listen: 127.0.0.1:%[3]d
   connect_address: 127.0.0.1:%[3]d
 
-raft:
-  self_addr: 127.0.0.1:%[4]d
-  partner_addrs: [%[5]s]
-  data_dir: %[6]s/raft
-  password: "%[7]s"
+%[4]s
 
 bootstrap:
   dcs:
-    ttl: %[8]s
-    loop_wait: %[9]s
-    retry_timeout: %[10]s
+    ttl: %[7]s
+    loop_wait: %[8]s
+    retry_timeout: %[9]s
     maximum_lag_on_failover: 1048576
     postgresql:
       use_pg_rewind: true
@@ -52,27 +46,39 @@ bootstrap:
   - data-checksums
 
 postgresql:
-  listen: 127.0.0.1:%[11]d
-  connect_address: 127.0.0.1:%[11]d
-  data_dir: %[6]s/data
-  bin_dir: %[12]s
+  listen: 127.0.0.1:%[10]d
+  connect_address: 127.0.0.1:%[10]d
+  data_dir: %[5]s/data
+  bin_dir: %[11]s
   pg_hba:
   - local all all scram-sha-256
   - host all all 127.0.0.1/32 scram-sha-256
   - host replication all 127.0.0.1/32 scram-sha-256
   authentication:
-    superuser: {username: postgres, password: "%[7]s"}
-    replication: {username: replicator, password: "%[7]s"}
+    superuser: {username: postgres, password: "%[6]s"}
+    replication: {username: replicator, password: "%[6]s"}
   parameters:
-    unix_socket_directories: %[6]s/run
+    unix_socket_directories: %[5]s/run
 
 regent:
-  run_dir: %[6]s/run
+  run_dir: %[5]s/run
   journal:
-    dir: %[6]s/journal
+    dir: %[5]s/journal
 `,
-		o.Scope, n.name, n.restPort, n.raftPort, strings.Join(partners, ", "), n.dir, n.c.secret,
+		o.Scope, n.name, n.restPort, strings.TrimSpace(store), n.dir, n.c.secret,
 		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin)
+}
+
+// raftSection makes the nodes the embedded store of each other.
+func (n *Node) raftSection() string {
+	var partners []string
+	for _, other := range n.c.nodes {
+		if other != n {
+			partners = append(partners, fmt.Sprintf("127.0.0.1:%d", other.raftPort))
+		}
+	}
+	return fmt.Sprintf("raft:\n  self_addr: 127.0.0.1:%d\n  partner_addrs: [%s]\n  data_dir: %s/raft\n  password: \"%s\"\n",
+		n.raftPort, strings.Join(partners, ", "), n.dir, n.c.secret)
 }
 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'g', -1, 64) }

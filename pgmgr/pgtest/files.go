@@ -53,7 +53,7 @@ func long(t testing.TB) {
 	}
 }
 
-// Binary returns the path of a command that Main was asked to build.
+// Binary returns the path of a command that Main was asked to build, or to copy.
 func Binary(t testing.TB, name string) string {
 	t.Helper()
 	long(t)

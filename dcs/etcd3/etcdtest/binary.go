@@ -22,7 +22,7 @@ const (
 // the reason, and fails where CI is set. REGENT_ETCD_34 and REGENT_ETCD_36 name others.
 func Binary(tb testing.TB, v Version) string {
 	tb.Helper()
-	path, err := find(v)
+	path, err := Find(v)
 	switch {
 	case err == nil:
 		return path
@@ -34,9 +34,13 @@ func Binary(tb testing.TB, v Version) string {
 	return ""
 }
 
-func find(v Version) (string, error) {
+// Variable names the environment's variable for the path of a server of this version.
+func (v Version) Variable() string { return "REGENT_ETCD_" + strings.ReplaceAll(string(v), ".", "") }
+
+// Find returns the path of a server of this version.
+func Find(v Version) (string, error) {
 	var candidates []string
-	if named := os.Getenv("REGENT_ETCD_" + strings.ReplaceAll(string(v), ".", "")); named != "" {
+	if named := os.Getenv(v.Variable()); named != "" {
 		candidates = append(candidates, named)
 	}
 	if cache, err := cacheDir(); err == nil {

@@ -1,0 +1,202 @@
+package stores
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgregent/regent/dcs/etcd3/etcdtest"
+	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/history"
+	"github.com/pgregent/regent/internal/sandbox/workload"
+	"github.com/pgregent/regent/pgmgr/pgtest"
+)
+
+// PostgreSQL's user may not look into the home where etcd was built, so that is copied as well.
+func TestMain(m *testing.M) {
+	build := []string{"./cmd/regent", "./cmd/regent-keeper"}
+	if path, err := etcdtest.Find(etcdtest.V36); err == nil {
+		build = append(build, path)
+	}
+	pgtest.Main(m, build...)
+}
+
+// onEtcd runs three agents on three servers of etcd, under a writer.
+type onEtcd struct {
+	*testing.T
+	ctx     context.Context
+	etcd    *etcdtest.Cluster
+	cluster *sandbox.Cluster
+	began   time.Time
+	writer  *workload.Writer
+	watcher *workload.Watcher
+}
+
+// Agents make a cluster on etcd; it survives the death of etcd's leader without a demotion,
+// switches over, and fails over when the primary's host goes. Nobody ever sees two primaries.
+func TestAgentsOnEtcd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute: real clusters are left out of -short")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	w := &onEtcd{T: t, ctx: ctx, began: time.Now()}
+	if _, err := etcdtest.Find(etcdtest.V36); err != nil { // else it is in this user's reach
+		t.Setenv(etcdtest.V36.Variable(), filepath.Join(filepath.Dir(pgtest.Binary(t, "regent")), "etcd"))
+	}
+	w.etcd = etcdtest.Start(t, etcdtest.Options{Version: etcdtest.V36, Servers: 3})
+	var err error
+	w.cluster, err = sandbox.New(sandbox.Options{
+		Dir: filepath.Join(pgtest.SocketDir(t), "c"), Bin: filepath.Dir(pgtest.Binary(t, "regent")), PGBin: pgtest.BinDir(t),
+		Store: fmt.Sprintf("etcd3:\n  hosts: ['%s']\n", strings.Join(w.etcd.URLs(), "', '")),
+		TTL:   3 * time.Second, LoopWait: time.Second, RetryTimeout: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if t.Failed() {
+			for _, n := range w.cluster.Nodes() {
+				t.Logf("%s said:\n%s", n.Name(), n.Tail(40))
+			}
+		}
+		if err := w.cluster.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := w.cluster.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	primary, err := w.cluster.AwaitStreaming(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%.1f s: a primary and two replicas", time.Since(w.began).Seconds())
+	w.underLoad(func() {
+		w.loseEtcdLeader(primary)
+		w.switchOver(primary)
+		w.losePrimary()
+	})
+}
+
+// underLoad plays with a writer and a watcher of roles beside it, and judges what they saw.
+func (w *onEtcd) underLoad(play func()) {
+	w.writer = workload.NewWriter(workload.WriterConfig{DSN: w.cluster.DSN(), Nodes: w.cluster.PortNames(), Origin: w.began})
+	w.watcher = workload.NewWatcher(w.began, w.cluster.Targets())
+	ctx, stop := context.WithCancel(w.ctx)
+	done := make(chan error, 2)
+	go func() { done <- w.writer.Run(ctx) }()
+	go func() { done <- w.watcher.Run(ctx) }()
+	func() {
+		defer func() {
+			stop()
+			for range 2 {
+				if err := <-done; err != nil {
+					w.Error(err)
+				}
+			}
+		}()
+		play()
+	}()
+	for _, o := range history.Overlaps(append(w.watcher.Spans(), w.writer.Spans()...)) {
+		if o.Proven {
+			w.Errorf("two primaries: %s", o)
+		}
+	}
+}
+
+func (w *onEtcd) gapSince(from time.Time) time.Duration {
+	return w.writer.Log().LongestGap(from.Sub(w.began), time.Since(w.began)).Length()
+}
+
+// settled waits until all members stream, and returns the primary.
+func (w *onEtcd) settled() *sandbox.Node {
+	w.Helper()
+	primary, err := w.cluster.AwaitStreaming(w.ctx)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return primary
+}
+
+// loseEtcdLeader kills one server of etcd, freezes another later: the primary stays.
+func (w *onEtcd) loseEtcdLeader(primary *sandbox.Node) {
+	w.Helper()
+	for _, how := range []string{"killed", "frozen"} {
+		leader, err := w.etcd.Leader(w.ctx)
+		if err != nil {
+			w.Fatal(err)
+		}
+		from := time.Now()
+		if how == "killed" {
+			w.etcd.Kill(leader)
+		} else if err := w.etcd.Signal(leader, syscall.SIGSTOP); err != nil {
+			w.Fatal(err)
+		}
+		w.wait(2 * w.cluster.TTL())
+		if how == "killed" {
+			err = w.etcd.Run(leader)
+		} else {
+			err = w.etcd.Signal(leader, syscall.SIGCONT)
+		}
+		if err != nil {
+			w.Fatal(err)
+		}
+		if now := w.settled(); now != primary {
+			w.Errorf("etcd's leader was %s, and the leadership went from %s to %s", how, primary.Name(), now.Name())
+		}
+		w.Logf("etcd's leader was %s: the longest time without an acknowledged row was %v", how, w.gapSince(from))
+	}
+}
+
+// wait lets time pass: leases are about nothing else.
+func (w *onEtcd) wait(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-w.ctx.Done():
+	}
+}
+
+func (w *onEtcd) switchOver(primary *sandbox.Node) {
+	w.Helper()
+	to := w.cluster.Nodes()[0]
+	if to == primary {
+		to = w.cluster.Nodes()[1]
+	}
+	from := time.Now()
+	if answer, err := primary.Switchover(w.ctx, primary.Name(), to.Name()); err != nil {
+		w.Fatalf("%v: %s", err, answer)
+	}
+	if now := w.settled(); now != to {
+		w.Errorf("switched over to %s, %s leads", to.Name(), now.Name())
+	}
+	w.Logf("switchover: the longest time without an acknowledged row was %v", w.gapSince(from))
+}
+
+func (w *onEtcd) losePrimary() {
+	w.Helper()
+	primary := w.settled()
+	from := time.Now()
+	if err := primary.KillNode(); err != nil {
+		w.Fatal(err)
+	}
+	for {
+		now, err := w.cluster.AwaitPrimary(w.ctx)
+		if err != nil {
+			w.Fatal(err)
+		}
+		if now != primary {
+			break
+		}
+	}
+	w.Logf("the primary's host died: another leads after %v", time.Since(from))
+	if err := primary.PowerOn(); err != nil {
+		w.Fatal(err)
+	}
+	w.settled()
+	w.Logf("the longest time without an acknowledged row was %v; all stream again", w.gapSince(from))
+}
