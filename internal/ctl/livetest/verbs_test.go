@@ -238,6 +238,7 @@ func TestRestartReinitializeAndSchedules(t *testing.T) {
 	l.regent("Scheduled restart", "list")
 	l.await("the scheduled restart", func() bool { after, ok := r.PostmasterPID(); return ok && after != before })
 	l.await("it is forgotten", func() bool { return l.member(r)["scheduled_restart"] == nil })
+	l.await("it has ended", func() bool { return own(l.member(r), "phase") == "following" })
 	l.whole()
 
 	before, _ = r.PostmasterPID()
