@@ -82,12 +82,17 @@ func Launch(ctx context.Context, c LaunchConfig) (*Client, error) {
 }
 
 // retire ends a keeper of an older protocol that guards nothing, and reports whether it
-// did; the client is closed then.
+// did; the client is closed then. It waits for the keeper to hang up: until then it could
+// be found again.
 func (c *Client) retire(ctx context.Context) bool {
 	if c.protocol >= Protocol || c.Shutdown(ctx) != nil { // which is refused beside a server (S4)
 		return false
 	}
-	_ = c.Close() // the keeper closes it as well
+	select {
+	case <-c.Done():
+	case <-ctx.Done():
+	}
+	_ = c.Close() // it has ended, or is given up
 	return true
 }
 
