@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/pgregent/regent/events"
 )
@@ -254,6 +255,28 @@ func joiningRunningRules() []rule {
 				return told(s.standbyUp(), "PostgreSQL runs in recovery", "PostgreSQL doesn't run in recovery")
 			},
 			status: secondaryStatus,
+		},
+		{
+			id: "holder-unresponsive", trigger: StartTimedOut,
+			when: func(s *State) (bool, string) {
+				silent, text := s.unresponsive()
+				switch {
+				case !s.believes() || !silent:
+					return false, "the leader key isn't ours, or " + text
+				case s.Settings.Pause:
+					return false, text + ", but maintenance mode is on"
+				case s.phaseAge() < s.Settings.PrimaryStartTimeout:
+					return false, text + fmt.Sprintf(", %d seconds until timeout", int((s.Settings.PrimaryStartTimeout-s.phaseAge())/time.Second))
+				case len(s.candidates(nil)) == 0:
+					return false, text + ", but no replica can take over"
+				default:
+					return true, "the leader key is ours, PostgreSQL has not answered within primary_start_timeout, and a replica can take over"
+				}
+			},
+			do: func(e *effects) {
+				e.beginDemotion(DemoteWork{Why: "the primary did not answer in time", Mode: "kill"})
+			},
+			status: func(*State) string { return "stopped PostgreSQL because of startup timeout" },
 		},
 		{
 			id: "still-starting", when: func(s *State) (bool, string) {

@@ -87,7 +87,7 @@ func Table() []Edge {
 			"The primary's PostgreSQL is down; it is restarted in place while the lease is kept."},
 		{CrashFailover, []Phase{Leading, Reviving}, Demoting,
 			"primary_start_timeout is 0 and a replica can take over: fail over instead of restarting."},
-		{StartTimedOut, []Phase{Reviving, Restarting}, Demoting,
+		{StartTimedOut, []Phase{Joining, Reviving, Restarting}, Demoting,
 			"The primary did not come up within primary_start_timeout, and a replica can take over."},
 		{StartFailed, []Phase{Reviving}, Demoting,
 			"The primary has ended by itself at each start (a full disk, say), which trying doesn't mend, and a replica can take over."},
