@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -220,6 +222,9 @@ func (d *dog) attend(now, until events.Instant, calm bool) time.Duration {
 // activate opens the device if it isn't open and sets its timeout. After an error it
 // may be open.
 func (d *dog) activate(want keeper.Watchdog, until, now events.Instant) error {
+	if _, err := os.Stat(want.Device); d.device == nil && errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("open the device: %w", err)
+	}
 	if want.Timeout < time.Second {
 		return fmt.Errorf("a timeout of %s is less than a device can do: a longer ttl or a smaller safety_margin is needed (-1 is half of ttl)",
 			want.Timeout)
@@ -318,7 +323,11 @@ func (d *dog) report(of keeper.Watchdog, st keeper.WatchdogState) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if st.Problem != "" && st.Problem != d.outcome.Problem {
-		d.log.Warn("watchdog", "device", st.Device, "active", st.Active, "problem", st.Problem)
+		level := slog.LevelWarn
+		if _, err := os.Stat(st.Device); errors.Is(err, os.ErrNotExist) && st.Mode != keeper.WatchdogRequired {
+			level = slog.LevelInfo // most machines have none, and nobody insists
+		}
+		d.log.Log(context.Background(), level, "watchdog", "device", st.Device, "active", st.Active, "problem", st.Problem)
 	}
 	d.outcome, d.judged = st, of
 	close(d.changed)
