@@ -23,19 +23,16 @@ const (
 // Commit implements dcs.Store (safety rules S14 and S15). It reads, judges the guards by what
 // it read, and sends one transaction that pins all of that: each key guarded or written must
 // still have the index that was read, or still be absent. When others were faster it begins
-// again, so a guard is refused only by a read, and an unguarded write always gets through.
+// again, so an unguarded write always gets through, and a guard is refused only by a
+// linearizable view.
 func (s *Store) Commit(ctx context.Context, t dcs.Txn) (events.Revision, error) {
 	if err := t.Validate(); err != nil {
 		return 0, err
 	}
 	for pause := firstReplan; ; pause = min(2*pause, lastReplan) {
-		v, err := s.read(ctx, "commit")
+		v, ops, err := s.judge(ctx, t)
 		if err != nil {
 			return 0, err // nothing was sent that changes anything
-		}
-		ops, err := s.plan(v, t)
-		if err != nil {
-			return 0, err
 		}
 		if !changes(ops) {
 			return v.Revision, nil // there was nothing to delete
@@ -49,6 +46,23 @@ func (s *Store) Commit(ctx context.Context, t dcs.Txn) (events.Revision, error) 
 		}
 		rest(ctx, pause)
 	}
+}
+
+// judge reads and plans. A consistent read is enough for a plan, which is pinned. What would
+// be final, that a guard fails or that there is nothing to do, is looked at again.
+func (s *Store) judge(ctx context.Context, t dcs.Txn) (dcs.View, api.TxnOps, error) {
+	v, err := s.read(ctx, "commit")
+	if err != nil {
+		return v, nil, err
+	}
+	if ops, err := s.plan(v, t); err == nil && changes(ops) {
+		return v, ops, nil
+	}
+	if v, err = s.View(ctx, dcs.Linearizable); err != nil {
+		return v, nil, err
+	}
+	ops, err := s.plan(v, t)
+	return v, ops, err
 }
 
 // announce passes the member's own key on to the catalogue of services.
@@ -145,7 +159,7 @@ func (s *Store) transact(ctx context.Context, ops api.TxnOps, t dcs.Txn) (rev ev
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	done, answer, _, err := s.client.Txn().Txn(ops, (&api.QueryOptions{Datacenter: s.cfg.DC}).WithContext(ctx))
+	done, answer, _, err := s.client.Txn().Txn(ops, s.query(ctx))
 	if err != nil {
 		return 0, false, classify("commit", writes, err)
 	}

@@ -29,7 +29,7 @@ type Config struct {
 	URL string
 	// Scheme is http, the default, or https.
 	Scheme string
-	// Token of the access control list.
+	// Token of the access control list; the environment's CONSUL_HTTP_TOKEN when empty.
 	Token string
 	// NoVerify accepts any certificate of the server (verify: false).
 	NoVerify bool
@@ -49,9 +49,12 @@ type Config struct {
 	// Register announces the member as a service.
 	Register Service
 
-	// Namespace, Scope and Name are the cluster's and the member's.
-	Namespace, Scope string
-	Name             events.NodeName
+	// Base is the cluster's base path, as dcs.BasePath makes it.
+	Base string
+	// Scope and Name are the cluster's and the member's, by which people find its sessions
+	// and its service.
+	Scope string
+	Name  events.NodeName
 	// Timeout bounds each request that its context leaves more time; 10 s when zero.
 	Timeout time.Duration
 	// Log takes what no caller sees; nothing is logged when it is nil.
@@ -73,8 +76,8 @@ func unusable(format string, args ...any) error {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Scope == "" {
-		return c, unusable("no scope")
+	if strings.Trim(c.Base, "/") == "" {
+		return c, unusable("no base path")
 	}
 	switch c.Consistency {
 	case "":
@@ -99,9 +102,7 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // base is the prefix of the cluster's keys, which has no leading slash in Consul.
-func (c Config) base() string {
-	return strings.TrimPrefix(dcs.BasePath(c.Namespace, c.Scope), "/")
-}
+func (c Config) base() string { return strings.Trim(c.Base, "/") + "/" }
 
 // endpoint returns scheme and host:port of the agent.
 func (c Config) endpoint() (scheme, address string, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"syscall"
 	"testing"
 	"time"
@@ -22,13 +23,13 @@ func (d doubled) Grant(ctx context.Context, id events.LeaseID, ttl time.Duration
 }
 
 // bounds are those of servers with quick settings. A session ends after twice its ttl, and
-// a new leader waits for that from its first moment.
+// a new leader waits for that from its first moment; the suite holds leases of three ttls.
 func bounds() dcstest.Bounds {
 	const ttl = time.Second
 	return dcstest.Bounds{
-		TTL: ttl, Late: ttl + 2*time.Second, LateAfterFault: 2*ttl + 3*time.Second,
+		TTL: ttl, Late: ttl + 2*time.Second, LateAfterFault: 2*3*ttl + 3*time.Second,
 		Failover: 15 * time.Second, Overrun: time.Second, Transit: 500 * time.Millisecond,
-		Patience: 40 * time.Second, Storm: 10 * time.Second,
+		Patience: 40 * time.Second, Storm: 6 * time.Second,
 	}
 }
 
@@ -47,6 +48,44 @@ func TestConformanceOneServer(t *testing.T) {
 	})
 }
 
+// Three real servers keep it when they are killed, frozen and cut off.
+func TestConformanceThreeServers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real servers and a minute")
+	}
+	t.Parallel()
+	dcstest.Run(t, func(t *testing.T) dcstest.Env {
+		env := dcstest.Env{Backend: "consul, 3 servers", Bounds: bounds()}
+		c := newThree(t, nil)
+		c.join(t, &env, 0, 1, 2)
+		return env
+	})
+}
+
+// newThree starts three servers that find each other through a mesh.
+func newThree(t *testing.T, settings map[string]any) *cluster {
+	c := &cluster{mesh: newMesh(t)}
+	gossip, rpc := freePort(), freePort()
+	for i := range 3 {
+		if err := c.mesh.carry(i, gossip, gossip, rpc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		own := map[string]any{
+			"bootstrap_expect": 3, "bind_addr": bound(i), "advertise_addr": told(i),
+			"retry_join": []string{told(0), told(1), told(2)},
+			"ports": map[string]any{
+				"http": freePort(), "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1,
+				"serf_lan": gossip, "server": rpc,
+			},
+		}
+		maps.Copy(own, settings)
+		c.servers = append(c.servers, newServer(t, fmt.Sprint("c", i), own))
+	}
+	return c
+}
+
 // cluster is what a harness does to servers and to the links of clients.
 type cluster struct {
 	servers []*server
@@ -57,22 +96,22 @@ type cluster struct {
 // join gives the environment clients at home on the given servers, and waits for the
 // servers to be usable.
 func (c *cluster) join(t *testing.T, env *dcstest.Env, homes ...int) {
-	open := func(server int, scope string) *Store {
+	open := func(server int) *Store {
 		l := newLink(t, c.servers[server].http)
 		c.links = append(c.links, l)
-		return opened(t, Config{Host: l.wire.Addr(), Scope: scope, Name: "pg01"})
+		return opened(t, Config{Host: l.wire.Addr(), Name: "pg01"})
 	}
 	for _, home := range homes {
-		env.Stores = append(env.Stores, doubled{open(home, "main")})
+		env.Stores = append(env.Stores, doubled{open(home)})
 	}
 	more := 0
 	env.Open = func() (dcs.Store, error) {
-		s, err := Open(context.Background(), Config{Host: c.servers[0].http, Scope: "main"})
+		s, err := Open(context.Background(), Config{Host: c.servers[0].http, Base: dcs.BasePath("service", "main")})
 		return doubled{s}, err
 	}
 	env.Elsewhere = func() (dcs.Store, error) {
 		more++
-		s, err := Open(context.Background(), Config{Host: c.servers[0].http, Scope: fmt.Sprint("other-", more)})
+		s, err := Open(context.Background(), Config{Host: c.servers[0].http, Base: dcs.BasePath("service", fmt.Sprint("other-", more))})
 		return doubled{s}, err
 	}
 	env.Homes, env.Faults = homes, c

@@ -83,14 +83,24 @@ func leastTTL(err error) (time.Duration, bool) {
 	return shortestTTL, true
 }
 
-// Renew implements dcs.Store. It asks three times, and all of them count. First, consistently,
-// whether the session lives: after that answer an agent that was frozen or cut off together
-// with an old leader has learnt who leads, so that the renewal reaches the one whose clock
-// ends sessions, or one that was deposed after this call began, whose successor waits for
-// twice the ttl from then on. Last, consistently, which keys the session holds (safety rules
-// S8, S24).
+// Renew implements dcs.Store, in three steps, and all of them count. The barrier comes first:
+// an agent that was frozen, or cut off, together with an old leader learns from it who leads.
+// So the renewal reaches the one whose clock ends sessions, or one that was deposed after this
+// call began, whose successor then waits for twice the ttl from its own beginning. Last it reads
+// which keys the session holds (safety rules S8, S24).
 func (s *Store) Renew(ctx context.Context, id events.LeaseID) (dcs.Lease, error) {
 	for {
+		if err := s.barrier(ctx, "renew"); err != nil {
+			return dcs.Lease{}, err
+		}
+		ttl, known, err := s.extend(ctx, id)
+		if err != nil {
+			return dcs.Lease{}, err
+		}
+		if known {
+			return s.held(ctx, id, ttl)
+		}
+		// A leader in its first moments may not know it yet; only a consistent answer refuses.
 		alive, err := s.lives(ctx, id)
 		if err != nil {
 			return dcs.Lease{}, err
@@ -98,36 +108,29 @@ func (s *Store) Renew(ctx context.Context, id events.LeaseID) (dcs.Lease, error)
 		if !alive {
 			return dcs.Lease{}, fmt.Errorf("renew %s: %w: there is no such session", id, dcs.ErrRefused)
 		}
-		ttl, known, err := s.extend(ctx, id)
-		if err != nil {
-			return dcs.Lease{}, err
-		}
-		if !known {
-			// A leader in its first moments may not know it yet; only the next
-			// consistent answer can refuse.
-			rest(ctx, firstPause)
-			continue
-		}
-		v, err := s.read(ctx, "renew")
-		if err != nil {
-			return dcs.Lease{}, unknown(err)
-		}
-		l := dcs.Lease{ID: id, TTL: ttl}
-		for _, kv := range v.KVs {
-			if kv.Lease == id {
-				l.Keys = append(l.Keys, kv.Key)
-			}
-		}
-		return l, nil
+		rest(ctx, firstPause)
 	}
 }
 
-// lives reports whether there is a session, by a consistent read.
+// held is a lease that was just renewed, with its keys.
+func (s *Store) held(ctx context.Context, id events.LeaseID, ttl time.Duration) (dcs.Lease, error) {
+	v, err := s.read(ctx, "renew")
+	if err != nil {
+		return dcs.Lease{}, unknown(err)
+	}
+	l := dcs.Lease{ID: id, TTL: ttl}
+	for _, kv := range v.KVs {
+		if kv.Lease == id {
+			l.Keys = append(l.Keys, kv.Key)
+		}
+	}
+	return l, nil
+}
+
+// lives reports whether there is a session, by a consistent read. It follows a barrier.
 func (s *Store) lives(ctx context.Context, id events.LeaseID) (bool, error) {
 	if !isSession(id) {
-		// Nobody could have granted it. Whether the store could say so is asked all the same.
-		_, err := s.read(ctx, "session")
-		return false, err
+		return false, nil // nobody can have granted it
 	}
 	if err := s.alive(ctx, "session"); err != nil {
 		return false, err
@@ -144,6 +147,9 @@ func (s *Store) lives(ctx context.Context, id events.LeaseID) (bool, error) {
 // extend renews a session and returns its registered ttl; known is false when the server
 // says that there is none.
 func (s *Store) extend(ctx context.Context, id events.LeaseID) (ttl time.Duration, known bool, err error) {
+	if !isSession(id) {
+		return 0, false, nil
+	}
 	if err := s.alive(ctx, "renew"); err != nil {
 		return 0, false, err
 	}
@@ -179,20 +185,27 @@ type untyped struct{ err error }
 func (u untyped) Error() string { return u.err.Error() }
 
 // Revoke implements dcs.Store. A server that takes itself for the leader and doesn't know the
-// session says that it is gone, so that a consistent read has the last word.
+// session says that it is gone, so that a barrier and a consistent read have the last word.
 func (s *Store) Revoke(ctx context.Context, id events.LeaseID) error {
-	for {
-		if isSession(id) {
-			if err := s.destroy(ctx, id); err != nil {
-				return err
-			}
-		}
-		alive, err := s.lives(ctx, id)
-		switch {
-		case err != nil && isSession(id):
-			return unknown(err)
-		case err != nil || !alive:
+	if !isSession(id) {
+		return s.barrier(ctx, "revoke") // nobody can have granted it, if the store says anything
+	}
+	for again := false; ; again = true {
+		if err := s.destroy(ctx, id); err != nil && again {
+			return unknown(err) // the former try may still take effect
+		} else if err != nil {
 			return err
+		}
+		err := s.barrier(ctx, "revoke")
+		alive := false
+		if err == nil {
+			alive, err = s.lives(ctx, id)
+		}
+		switch {
+		case err != nil:
+			return unknown(err)
+		case !alive:
+			return nil
 		}
 		rest(ctx, firstPause)
 	}

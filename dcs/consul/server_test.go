@@ -198,8 +198,8 @@ func (s *server) get(ctx context.Context, path string) string {
 // opened is a client of a server, for a cluster of its own unless it is told otherwise.
 func opened(t *testing.T, cfg Config) *Store {
 	t.Helper()
-	if cfg.Scope == "" {
-		cfg.Scope = "main"
+	if cfg.Base == "" {
+		cfg.Base, cfg.Scope = dcs.BasePath("service", "main"), "main"
 	}
 	s, err := Open(context.Background(), cfg)
 	if err != nil {

@@ -97,8 +97,7 @@ func (r *registrar) tell(ctx context.Context, published []byte, last string) (to
 	case gone && last == "":
 		return last, nil
 	case gone:
-		q := (&api.QueryOptions{}).WithContext(ctx)
-		if err := agent.ServiceDeregisterOpts(r.store.serviceID(), q); err != nil {
+		if err := agent.ServiceDeregisterOpts(r.store.serviceID(), r.store.query(ctx)); err != nil {
 			return last, classify("deregister", writes, err)
 		}
 		return "", nil
@@ -109,7 +108,7 @@ func (r *registrar) tell(ctx context.Context, published []byte, last string) (to
 	if err != nil || string(text) == last {
 		return last, err
 	}
-	if err := agent.ServiceRegisterOpts(want, api.ServiceRegisterOpts{}.WithContext(ctx)); err != nil {
+	if err := agent.ServiceRegisterOpts(want, api.ServiceRegisterOpts{Token: *r.store.token.Load()}.WithContext(ctx)); err != nil {
 		return last, classify("register", writes, err)
 	}
 	return string(text), nil

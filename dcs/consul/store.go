@@ -28,7 +28,8 @@ type Store struct {
 	// run counts watches and the registration of the member's service.
 	run group
 
-	seen seen
+	seen  seen
+	token atomic.Pointer[string]
 	// shortest is the least ttl that the servers register, once they have said so.
 	shortest atomic.Int64
 	// granted is the ttl of the last lease, as registered.
@@ -51,13 +52,14 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, base: cfg.base()}
+	s.UseToken(cfg.Token)
 	secure, err := cfg.tls()
 	if err != nil {
 		return nil, err
 	}
 	s.transport = newTransport(secure)
 	s.client, err = api.NewClient(&api.Config{
-		Address: address, Scheme: scheme, Token: cfg.Token,
+		Address: address, Scheme: scheme,
 		HttpClient: &http.Client{Transport: observed{s.transport}},
 	})
 	if err != nil {
@@ -70,6 +72,9 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	}
 	return s, nil
 }
+
+// UseToken lets all requests from now on carry another token.
+func (s *Store) UseToken(token string) { s.token.Store(&token) }
 
 // Close implements dcs.Store.
 func (s *Store) Close() error {
@@ -102,14 +107,21 @@ func (s *Store) alive(ctx context.Context, op string) error {
 	return nil
 }
 
-// consistent are the options of a read that reflects all that was written before it began.
+// query are the options of a request, but for how consistent it has to be.
+func (s *Store) query(ctx context.Context) *api.QueryOptions {
+	return (&api.QueryOptions{Datacenter: s.cfg.DC, Token: *s.token.Load()}).WithContext(ctx)
+}
+
+// consistent are the options of a read that a majority vouches for.
 func (s *Store) consistent(ctx context.Context) *api.QueryOptions {
-	return (&api.QueryOptions{Datacenter: s.cfg.DC, RequireConsistent: true}).WithContext(ctx)
+	q := s.query(ctx)
+	q.RequireConsistent = true
+	return q
 }
 
 // change are the options of a write outside of transactions.
 func (s *Store) change(ctx context.Context) *api.WriteOptions {
-	return (&api.WriteOptions{Datacenter: s.cfg.DC}).WithContext(ctx)
+	return (&api.WriteOptions{Datacenter: s.cfg.DC, Token: *s.token.Load()}).WithContext(ctx)
 }
 
 // seen is the highest revision that this client was told of. Consul's index of a prefix

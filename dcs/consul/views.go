@@ -13,16 +13,44 @@ import (
 	"github.com/pgregent/regent/events"
 )
 
-// View implements dcs.Store. A linearizable view is a consistent read: the leader asks a
-// majority whether it still is one before it answers.
+// View implements dcs.Store.
 func (s *Store) View(ctx context.Context, c dcs.Consistency) (dcs.View, error) {
 	if c == dcs.Local {
 		return s.localView(ctx)
 	}
+	if err := s.barrier(ctx, "view"); err != nil {
+		return dcs.View{}, err
+	}
 	return s.read(ctx, "view")
 }
 
-// read is a linearizable view. Its age is counted from before the request.
+// barrierKey never exists.
+const barrierKey = "regent/barrier"
+
+// barrier returns when an entry of the log that was written after the call began, and changes
+// nothing, has been applied by whoever leads. A consistent read alone proves less: heartbeats
+// vouch for it, and the answer to one may have been waiting in a buffer while the leader stood
+// still (safety rule S24). A majority that writes can't be out of date.
+func (s *Store) barrier(ctx context.Context, op string) error {
+	if err := s.alive(ctx, op); err != nil {
+		return err
+	}
+	ctx, cancel := s.call(ctx)
+	defer cancel()
+	nothing := api.TxnOps{{KV: &api.KVTxnOp{Verb: api.KVDelete, Key: s.base + barrierKey}}}
+	done, answer, _, err := s.client.Txn().Txn(nothing, s.query(ctx))
+	if err != nil {
+		return classify(op, reads, err)
+	}
+	if !done {
+		_, err := refusal(answer.Errors, nil)
+		return err
+	}
+	return nil
+}
+
+// read is a consistent read of the whole prefix: the leader asks a majority whether it still
+// is one before it answers. Its age is counted from before the request.
 func (s *Store) read(ctx context.Context, op string) (dcs.View, error) {
 	if err := s.alive(ctx, op); err != nil {
 		return dcs.View{}, err
@@ -55,7 +83,9 @@ func (s *Store) localView(ctx context.Context) (dcs.View, error) {
 	}
 	ctx, cancel := s.call(ctx)
 	defer cancel()
-	pairs, meta, err := s.client.KV().List(s.base, s.stale(ctx))
+	q := s.query(ctx)
+	q.AllowStale = true
+	pairs, meta, err := s.client.KV().List(s.base, q)
 	if err != nil {
 		return dcs.View{}, classify("local view", reads, err)
 	}
@@ -74,10 +104,6 @@ func whole(op string, meta *api.QueryMeta) error {
 		return fmt.Errorf("%s: %w: the token may not read all keys of the cluster", op, dcs.ErrBroken)
 	}
 	return nil
-}
-
-func (s *Store) stale(ctx context.Context) *api.QueryOptions {
-	return (&api.QueryOptions{Datacenter: s.cfg.DC, AllowStale: true}).WithContext(ctx)
 }
 
 // viewOf translates what a read of the whole prefix returned.
@@ -100,7 +126,7 @@ func (s *Store) viewOf(pairs api.KVPairs, rev events.Revision) dcs.View {
 const (
 	// watchFor is how long a blocking query waits for a change. A follower whose leader is
 	// gone may not notice before that, so it bounds how long a watch can be deaf.
-	watchFor = 10 * time.Second
+	watchFor = 5 * time.Second
 	// watchGrace is what servers add to it (a sixteenth, at random) and the way back.
 	watchGrace = 3 * time.Second
 	// Pauses after a watch's failed request: doubled from the first to the last.
@@ -201,11 +227,10 @@ func (w *watch) once(ctx context.Context, index uint64) (dcs.View, uint64, error
 	ctx, cancel := s.callFor(ctx, watchFor+watchFor/16+watchGrace)
 	defer cancel()
 	stale := s.cfg.Consistency == "stale"
-	q := &api.QueryOptions{
-		Datacenter: s.cfg.DC, RequireConsistent: !stale, AllowStale: stale, WaitIndex: index, WaitTime: watchFor,
-	}
+	q := s.query(ctx)
+	q.RequireConsistent, q.AllowStale, q.WaitIndex, q.WaitTime = !stale, stale, index, watchFor
 	sent, floor := s.cfg.Now(), s.seen.floor()
-	pairs, meta, err := s.client.KV().List(s.base, q.WithContext(ctx))
+	pairs, meta, err := s.client.KV().List(s.base, q)
 	if err != nil {
 		return dcs.View{}, 0, classify("watch", reads, err)
 	}
