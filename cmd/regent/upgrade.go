@@ -82,7 +82,14 @@ func checkProgram(ctx context.Context, path, file string) (version string, err e
 			if !found {
 				last = said
 			}
-			return "", fmt.Errorf("%s %s: %w: %s", path, strings.Join(args, " "), err, last)
+			err = fmt.Errorf("%s %s: %w", path, strings.Join(args, " "), err)
+			switch {
+			case errors.Is(ctx.Err(), context.DeadlineExceeded):
+				err = fmt.Errorf("%w: no answer within %s", err, checkWithin)
+			case last != "":
+				err = fmt.Errorf("%w: %s", err, last)
+			}
+			return "", err
 		}
 		return said, nil
 	}
@@ -166,7 +173,7 @@ func (d *daemon) replace() {
 }
 
 func upgradeCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "upgrade CONFIG",
 		Short: "Put the installed program in the running agent's place, PostgreSQL untouched",
 		Long: "Put the installed program in the place of the agent that runs on this machine with CONFIG: same process id, keeper\n" +
@@ -174,10 +181,7 @@ func upgradeCommand() *cobra.Command {
 			"agent goes on and the reason is printed. It is what SIGUSR2 does. To be run as the agent's user, or as root.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path := ""
-			if len(args) == 1 {
-				path = args[0]
-			}
+			path := named(cmd, args)
 			c, err := config.Load(path, os.Environ())
 			if err != nil {
 				return err
@@ -185,6 +189,24 @@ func upgradeCommand() *cobra.Command {
 			return requestUpgrade(cmd.Context(), c, cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().StringP(fileFlag, "c", "", "the same as CONFIG, as with the other operator's commands")
+	return cmd
+}
+
+const fileFlag = "config-file"
+
+// named is the file that a command was given: as its argument, or by -c behind the
+// command or before it, where the program itself has that option.
+func named(cmd *cobra.Command, args []string) string {
+	if len(args) == 1 {
+		return args[0]
+	}
+	for _, at := range []*cobra.Command{cmd, cmd.Root()} {
+		if f := at.Flags().Lookup(fileFlag); f != nil && f.Changed {
+			return f.Value.String()
+		}
+	}
+	return ""
 }
 
 // requestUpgrade signals the agent that works with the configuration, and waits for what
