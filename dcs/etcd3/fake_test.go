@@ -278,3 +278,14 @@ func TestOtherClustersAreNotBelieved(t *testing.T) {
 		t.Errorf("the view of another etcd was taken: %+v, %v", v, err)
 	}
 }
+
+func TestVersionsThatEndLeasesEarly(t *testing.T) {
+	for version, early := range map[string]bool{
+		"3.4.23": true, "3.4.30": true, "3.4.31": false, "3.5.12": true, "3.5.13": false, "3.6.0": false, "3.6.0-rc.1": false,
+		"3.3.27": true, "4.0.0": false, "": false, "custom": false,
+	} {
+		if endsLeasesEarly(version) != early {
+			t.Errorf("%q: %v", version, !early)
+		}
+	}
+}

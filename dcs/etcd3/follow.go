@@ -33,11 +33,15 @@ func (s *Store) startFollowing() {
 // So a gap of any kind (compaction, another leader, a server's death) is bridged by a fresh
 // whole state.
 func (s *Store) follow() {
-	pause := resumeMin
+	pause, judged := resumeMin, false
 	for s.life.Err() == nil {
 		ctx, cancel := context.WithTimeout(s.life, readMax)
 		now, err := s.read(ctx)
 		cancel()
+		if err == nil && !judged {
+			judged = true
+			s.calls.start(func() { s.judgeVersion(s.life) })
+		}
 		if err == nil {
 			began := s.cfg.now()
 			err = s.stream(now.revision)

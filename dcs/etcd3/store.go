@@ -159,16 +159,20 @@ func (s *Store) Renew(ctx context.Context, id events.LeaseID) (dcs.Lease, error)
 	}
 	defer cancel()
 	n := leaseNumber(id)
-	missing, found := 0, 0
+	missing, found, tried := 0, 0, false
 	for {
 		kept, _, err := hedged(ctx, s, func(ctx context.Context, e *endpoint) (*pb.LeaseKeepAliveResponse, error) {
 			return ask(ctx, s, e, func(ctx context.Context) (*pb.LeaseKeepAliveResponse, error) {
 				return e.keepAliveOnce(ctx, n)
 			})
 		})
+		if err != nil && tried {
+			return dcs.Lease{}, fmt.Errorf("renew: %w: it was answered, not confirmed: %v", dcs.ErrUnknown, err)
+		}
 		if err != nil {
 			return dcs.Lease{}, fmt.Errorf("renew: %w", err)
 		}
+		tried = true
 		now, err := s.read(ctx)
 		if err != nil {
 			return dcs.Lease{}, fmt.Errorf("renew: %w: not confirmed: %v", dcs.ErrUnknown, err)

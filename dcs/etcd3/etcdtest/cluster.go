@@ -55,7 +55,6 @@ type Server struct {
 	cmd *exec.Cmd
 	// gone is closed when the process has ended.
 	gone chan struct{}
-	log  *os.File
 }
 
 // patience bounds each wait for a server.
