@@ -99,7 +99,7 @@ func (c *cluster) join(t *testing.T, env *dcstest.Env, homes ...int) {
 	open := func(server int) *Store {
 		l := newLink(t, c.servers[server].http)
 		c.links = append(c.links, l)
-		return opened(t, Config{Host: l.wire.Addr(), Name: "pg01"})
+		return opened(t, Config{Host: l.wire.Addr(), Name: "pg01", Timeout: 3 * time.Second})
 	}
 	for _, home := range homes {
 		env.Stores = append(env.Stores, doubled{open(home)})

@@ -70,7 +70,7 @@ func quick(folder string) map[string]any {
 	return map[string]any{
 		"server": true, "data_dir": filepath.Join(folder, "data"), "node_name": filepath.Base(folder),
 		"client_addr": "127.0.0.1", "bind_addr": "127.0.0.1", "bootstrap_expect": 1, "log_level": "warn",
-		"session_ttl_min": "250ms", "performance": map[string]any{"raft_multiplier": 1},
+		"session_ttl_min": "250ms", "performance": map[string]any{"raft_multiplier": 1, "rpc_hold_timeout": "1s"},
 		"leave_on_terminate": false, "skip_leave_on_interrupt": true, "disable_update_check": true,
 		"connect": map[string]any{"enabled": false}, "disable_remote_exec": true,
 		"autopilot": map[string]any{"cleanup_dead_servers": false}, "retry_interval": "500ms",

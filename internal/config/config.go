@@ -28,6 +28,7 @@ type Config struct {
 	Stores []string
 	Raft   Raft
 	Etcd3  Etcd3
+	Consul Consul
 
 	Bootstrap Bootstrap
 	// Postgres is the local section alone, what /config adds is left out; Effective

@@ -91,6 +91,7 @@ func decodeConfig(source string, root *tree) *Config {
 	c.Ctl = decodeCtl(root.get("ctl"), c.REST)
 	c.Raft = decodeRaft(root, c.Regent.RunDir)
 	c.Etcd3 = decodeEtcd3(root.get("etcd3"))
+	c.Consul = decodeConsul(root.get("consul"))
 	c.Bootstrap = decodeBootstrap(root.get("bootstrap"))
 	c.Watchdog = decodeWatchdog(root)
 	c.Tags = decodeTags(root.get("tags"))

@@ -215,6 +215,8 @@ func (v *validator) store(s Support) {
 		v.raft()
 	case "etcd3":
 		v.etcd3()
+	case "consul":
+		v.consul()
 	}
 }
 

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"net"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ func (at StoreAddress) outside(c *config.Config) (StoreAddress, error) {
 	if c.Store == "etcd3" && len(c.Etcd3.Endpoints) > 0 {
 		at.Addrs = c.Etcd3.Endpoints
 	}
+	if name := cmp.Or(c.Consul.URL, c.Consul.Host); c.Store == "consul" && name != "" {
+		at.Addrs = []string{name}
+	}
 	return at, nil
 }
 
@@ -36,7 +40,7 @@ func (at StoreAddress) outside(c *config.Config) (StoreAddress, error) {
 func (at StoreAddress) parse(raw string, c *config.Config, scope string) (StoreAddress, error) {
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
-		return at, fail("The store's address %s has no scheme: write raft://HOST:PORT or etcd3://HOST:PORT", raw)
+		return at, fail("The store's address %s has no scheme: write raft://HOST:PORT, etcd3://HOST:PORT or consul://HOST:PORT", raw)
 	}
 	switch scheme {
 	case "raft", "etcd", "etcd3", "consul", "zookeeper", "exhibitor":
@@ -61,6 +65,9 @@ func (at StoreAddress) parse(raw string, c *config.Config, scope string) (StoreA
 	}
 	changed := *c
 	changed.Store = scheme
+	if scheme == "consul" {
+		changed.Consul.URL, changed.Consul.Host = "", addrs[0]
+	}
 	if scheme == "etcd3" {
 		changed.Etcd3.SRV, changed.Etcd3.Endpoints = "", nil
 		for _, addr := range addrs {

@@ -104,7 +104,7 @@ func (a *App) storeAddress(c *config.Config, scope string) (StoreAddress, error)
 		return at, fail("Can not find suitable configuration of distributed configuration store\n"+
 			"Available implementations: %s\n"+
 			"Give a file with such a section, for example `raft:`, by -c FILE, by the variable %s or as %s; or give the store itself "+
-			"by -d raft://HOST:PORT or etcd3://HOST:PORT", builtIn(), fileVariable, a.defaultFileOrName())
+			"by -d raft://HOST:PORT, etcd3://HOST:PORT or consul://HOST:PORT", builtIn(), fileVariable, a.defaultFileOrName())
 	case !slices.Contains(stores.Names(), c.Store):
 		return at, notBuiltIn(c.Store, "of "+c.Source)
 	case c.Store != "raft":

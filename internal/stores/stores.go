@@ -7,6 +7,7 @@ import (
 	"reflect"
 
 	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/consul"
 	"github.com/pgregent/regent/dcs/embedded"
 	"github.com/pgregent/regent/dcs/etcd3"
 	"github.com/pgregent/regent/internal/config"
@@ -14,7 +15,7 @@ import (
 )
 
 // Names are the sections of the stores that this build has.
-func Names() []string { return []string{"etcd3", "raft"} }
+func Names() []string { return []string{"consul", "etcd3", "raft"} }
 
 // Open opens the store of an agent. The embedded one becomes part of its cluster; others
 // may be down meanwhile, and are waited for by their calls.
@@ -41,6 +42,12 @@ func Dial(ctx context.Context, c *config.Config, base string, log *slog.Logger) 
 			return nil, err
 		}
 		s, err := etcd3.Open(cfg)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	case "consul":
+		s, err := consul.Open(ctx, consulConfig(c, base, log))
 		if err != nil {
 			return nil, err
 		}
@@ -88,6 +95,8 @@ func Reload(store dcs.Store, next *config.Config) error {
 		return s.Secure(secured)
 	case *etcd3.Store:
 		s.Login(next.Etcd3.Username, next.Etcd3.Password.Reveal())
+	case *consul.Store:
+		s.UseToken(next.Consul.Token.Reveal())
 	}
 	return nil
 }
@@ -104,6 +113,10 @@ func Same(now, next *config.Config) bool {
 	case "etcd3":
 		a, b := now.Etcd3, next.Etcd3
 		a.Username, a.Password = b.Username, b.Password
+		return reflect.DeepEqual(a, b)
+	case "consul":
+		a, b := now.Consul, next.Consul
+		a.Token = b.Token
 		return reflect.DeepEqual(a, b)
 	default:
 		return true
