@@ -161,7 +161,7 @@ func (s *Store) hello() hello {
 		Leader: leader,
 		ID:     s.folder.id, Addr: s.cfg.SelfAddr, Members: s.cfg.members(),
 		Fresh:   s.folder.fresh && s.raft.LastIndex() == 0,
-		Servers: s.servers(),
+		Servers: s.servers(), Replaced: s.folder.replaced,
 	}
 }
 

@@ -28,6 +28,8 @@ type folder struct {
 	id    raft.ServerID
 	// fresh: there was no state when it was opened.
 	fresh bool
+	// replaced are the servers of the store whose place this one took; see Recover.
+	replaced []raft.ServerID
 }
 
 const (
@@ -76,7 +78,10 @@ func (f *folder) fill(dir string, name events.NodeName, logger hclog.Logger) err
 		return fmt.Errorf("state: %w", err)
 	}
 	f.fresh = !state
-	f.id, err = identity(filepath.Join(dir, idFile), name, f.fresh)
+	if f.id, err = identity(filepath.Join(dir, idFile), name, f.fresh); err != nil {
+		return err
+	}
+	f.replaced, err = replacedIDs(dir, f.id)
 	return err
 }
 

@@ -144,8 +144,13 @@ func (s *Store) keepsPromises(ctx context.Context) error {
 	}
 	for range partners {
 		h := <-answers
+		if h == nil {
+			continue
+		}
+		if err := s.folder.contradicted(h); err != nil {
+			return fmt.Errorf("raft folder %s: %w", s.cfg.DataDir, err)
+		}
 		switch {
-		case h == nil:
 		case h.Promised != nil && h.Promised.broken(has):
 			return fmt.Errorf("raft folder %s: %w: %w (it ends at entry %d of term %d, %s remembers entry %d of term %d)",
 				s.cfg.DataDir, dcs.ErrBroken, errOldFolder, has.Index, has.Term, h.Addr, h.Promised.Index, h.Promised.Term)

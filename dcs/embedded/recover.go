@@ -78,6 +78,13 @@ func (f *folder) recover(dir string, name events.NodeName, selfAddr string) (Cop
 	if err != nil {
 		return Copy{}, err
 	}
+	held, err := f.read()
+	if err == nil {
+		err = replace(dir, held.Servers)
+	}
+	if err != nil {
+		return Copy{}, fmt.Errorf("recover %s: %w: %w", dir, dcs.ErrBroken, err)
+	}
 	alone := raft.Configuration{Servers: []raft.Server{{ID: id, Address: raft.ServerAddress(selfAddr)}}}
 	_, transport := raft.NewInmemTransport("")
 	err = raft.RecoverCluster(offlineConfig(id), newReplica(mono.Now), f.logs, f.logs, f.snaps, transport, alone)

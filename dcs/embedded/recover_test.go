@@ -7,12 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/events"
 )
 
-// Two of three voters are lost for good: the third one's copy becomes a cluster, wiped
-// nodes join it, and a voter of the old life that comes back alone has no say in it.
+// Two of three voters are lost for good: the third one's copy becomes a cluster, and wiped
+// nodes join it. Voters of the old life don't start beside it, also if they come back
+// together; one that was there before it has no say in it.
 func TestALostQuorumIsRecovered(t *testing.T) {
 	slow(t)
 	c := newCluster(t, 3).startAll()
@@ -47,17 +50,24 @@ func TestALostQuorumIsRecovered(t *testing.T) {
 	if err != nil || got.ID == held.ID || len(got.Servers) != 1 || got.Servers[0].ID != got.ID || got.Revision != held.Revision {
 		t.Fatalf("recovered: %+v, %v", got, err)
 	}
+	c.start(1) // alone, before the recovered one
 	c.start(0)
 	if k := c.get(c.nodes[0].store, "k"); k != "1" {
 		t.Errorf("k is %s", k)
 	}
 	eventually(t, "the lease of the former holder ends", func() bool { return c.get(c.nodes[0].store, dcs.KeyLeader) == "-" })
 
-	// One comes back with its old folder, one is wiped.
+	store, err := Open(t.Context(), c.nodes[2].cfg)
+	if !errors.Is(err, dcs.ErrBroken) || !errors.Is(err, errReplaced) {
+		t.Errorf("a voter of the old cluster was started: %v", err)
+	}
+	if store != nil {
+		store.Close()
+	}
 	if err := os.RemoveAll(c.nodes[2].cfg.DataDir); err != nil {
 		t.Fatal(err)
 	}
-	c.start(1, 2)
+	c.start(2)
 	eventually(t, "the voter of the old cluster gives up", func() bool { return c.nodes[1].logs.has("this node was removed") })
 	client := c.operator()
 	if _, err := repeated(t, func() (Server, error) { return client.AddMember(c.ctx(), c.nodes[1].cfg.SelfAddr, true) }); !errors.Is(err, dcs.ErrRefused) {
@@ -68,6 +78,43 @@ func TestALostQuorumIsRecovered(t *testing.T) {
 	}
 	c.put(c.nodes[1].store, "k", "2", "")
 	if k := c.get(c.nodes[2].store, "k"); k != "2" {
+		t.Errorf("k is %s", k)
+	}
+}
+
+// The recovered copy doesn't start beside the store whose place it was to take.
+func TestWhatIsAliveIsNotReplaced(t *testing.T) {
+	slow(t)
+	c := newCluster(t, 3).startAll()
+	c.put(c.nodes[0].store, "k", "1", "")
+	c.sameServers(3)
+	eventually(t, "the node has it", func() bool { v, _ := c.nodes[0].store.replica.content(); return len(v.KVs) == 1 })
+	c.stop(0)
+	cfg := c.nodes[0].cfg
+	old, err := Inspect(cfg.DataDir, cfg.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Recover(cfg.DataDir, cfg.Name, cfg.SelfAddr); err != nil {
+		t.Fatal(err)
+	}
+	c.put(c.nodes[1].store, "k", "2", "")
+	c.put(c.nodes[2].store, "k", "3", "")
+	store, err := Open(t.Context(), cfg)
+	if !errors.Is(err, dcs.ErrBroken) || !errors.Is(err, errNotLost) {
+		t.Errorf("two stores: %v", err)
+	}
+	if store != nil {
+		store.Close()
+	}
+	// A recovery that was interrupted before the folder got its new id has replaced nothing.
+	if ids, err := replacedIDs(cfg.DataDir, raft.ServerID(old.ID)); err != nil || len(ids) != 0 {
+		t.Errorf("an interrupted recovery has replaced %v, %v", ids, err)
+	}
+	c.stop(1)
+	c.stop(2)
+	c.start(0)
+	if k := c.get(c.nodes[0].store, "k"); k != "1" {
 		t.Errorf("k is %s", k)
 	}
 }

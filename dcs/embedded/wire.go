@@ -136,6 +136,8 @@ type hello struct {
 	Servers []Server `json:"servers,omitempty"`
 	// Leader that it follows; empty if none.
 	Leader raft.ServerID `json:"leader,omitempty"`
+	// Replaced are servers that don't exist any more, since the answering one took their place.
+	Replaced []raft.ServerID `json:"replaced,omitempty"`
 	// Promised is what the answering node knows of the caller.
 	Promised *promise `json:"promised,omitempty"`
 }

@@ -308,8 +308,9 @@ func (a *App) recoverRaft(ctx context.Context, force bool) error {
 
 const recoverWarning = `
 This copy becomes the whole store. That is right only if the other voters are lost for good, or stopped.
-* If a majority of the old voters still runs, or comes back together with its old raft folders, there are two stores,
-  and each elects a primary: two primaries, whose histories part. Stop the others and move their raft folders away first.
+* If a majority of the old voters still runs, or comes back together with its old raft folders while this node can't
+  be reached, there are two stores, and each elects a primary: two primaries, whose histories part. Stop the others and
+  move their raft folders away first.
 * What the others decided after this copy's last entry is forgotten: who leads, the shared settings, and in synchronous
   mode which standby has everything. A standby that was synchronous by the old list may be promoted without
   transactions that were acknowledged since. PostgreSQL's own data is not touched.
