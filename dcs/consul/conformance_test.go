@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/consul/consultest"
 	"github.com/pgregent/regent/dcs/dcstest"
 	"github.com/pgregent/regent/events"
 )
@@ -40,9 +41,9 @@ func TestConformanceOneServer(t *testing.T) {
 	}
 	t.Parallel()
 	dcstest.Run(t, func(t *testing.T) dcstest.Env {
-		s := newServer(t, "c0", nil)
+		s := consultest.Start(t, "c0", nil)
 		env := dcstest.Env{Backend: "consul, 1 server", Bounds: bounds()}
-		c := &cluster{servers: []*server{s}}
+		c := &cluster{servers: []*consultest.Server{s}}
 		c.join(t, &env, 0, 0, 0)
 		return env
 	})
@@ -65,7 +66,7 @@ func TestConformanceThreeServers(t *testing.T) {
 // newThree starts three servers that find each other through a mesh.
 func newThree(t *testing.T, settings map[string]any) *cluster {
 	c := &cluster{mesh: newMesh(t)}
-	gossip, rpc := freePort(), freePort()
+	gossip, rpc := consultest.FreePort(), consultest.FreePort()
 	for i := range 3 {
 		if err := c.mesh.carry(i, gossip, gossip, rpc); err != nil {
 			t.Fatal(err)
@@ -76,19 +77,19 @@ func newThree(t *testing.T, settings map[string]any) *cluster {
 			"bootstrap_expect": 3, "bind_addr": bound(i), "advertise_addr": told(i),
 			"retry_join": []string{told(0), told(1), told(2)},
 			"ports": map[string]any{
-				"http": freePort(), "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1,
+				"http": consultest.FreePort(), "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1,
 				"serf_lan": gossip, "server": rpc,
 			},
 		}
 		maps.Copy(own, settings)
-		c.servers = append(c.servers, newServer(t, fmt.Sprint("c", i), own))
+		c.servers = append(c.servers, consultest.Start(t, fmt.Sprint("c", i), own))
 	}
 	return c
 }
 
 // cluster is what a harness does to servers and to the links of clients.
 type cluster struct {
-	servers []*server
+	servers []*consultest.Server
 	links   []*link // of each client
 	mesh    *mesh   // between servers; nil when there is one
 }
@@ -97,7 +98,7 @@ type cluster struct {
 // servers to be usable.
 func (c *cluster) join(t *testing.T, env *dcstest.Env, homes ...int) {
 	open := func(server int) *Store {
-		l := newLink(t, c.servers[server].http)
+		l := newLink(t, c.servers[server].HTTP)
 		c.links = append(c.links, l)
 		return opened(t, Config{Host: l.wire.Addr(), Name: "pg01", Timeout: 3 * time.Second})
 	}
@@ -106,12 +107,12 @@ func (c *cluster) join(t *testing.T, env *dcstest.Env, homes ...int) {
 	}
 	more := 0
 	env.Open = func() (dcs.Store, error) {
-		s, err := Open(context.Background(), Config{Host: c.servers[0].http, Base: dcs.BasePath("service", "main")})
+		s, err := Open(context.Background(), Config{Host: c.servers[0].HTTP, Base: dcs.BasePath("service", "main")})
 		return doubled{s}, err
 	}
 	env.Elsewhere = func() (dcs.Store, error) {
 		more++
-		s, err := Open(context.Background(), Config{Host: c.servers[0].http, Base: dcs.BasePath("service", fmt.Sprint("other-", more))})
+		s, err := Open(context.Background(), Config{Host: c.servers[0].HTTP, Base: dcs.BasePath("service", fmt.Sprint("other-", more))})
 		return doubled{s}, err
 	}
 	env.Homes, env.Faults = homes, c
@@ -127,7 +128,7 @@ func (c *cluster) Leader(ctx context.Context) (int, error) {
 	for ctx.Err() == nil {
 		for i, s := range c.servers {
 			// Its own word: only the leader knows that it leads and is in touch.
-			if led := s.get(ctx, "/v1/operator/autopilot/health"); led != "" && c.leads(ctx, i) {
+			if led := s.Get(ctx, "/v1/operator/autopilot/health"); led != "" && c.leads(ctx, i) {
 				return i, nil
 			}
 		}
@@ -137,8 +138,8 @@ func (c *cluster) Leader(ctx context.Context) (int, error) {
 }
 
 func (c *cluster) leads(ctx context.Context, i int) bool {
-	self := c.servers[i].get(ctx, "/v1/status/leader")
-	return self == fmt.Sprintf("%q", c.servers[i].rpc())
+	self := c.servers[i].Get(ctx, "/v1/status/leader")
+	return self == fmt.Sprintf("%q", c.servers[i].RPC())
 }
 
 func (c *cluster) Lacks(k dcstest.Kind) string {
@@ -155,10 +156,10 @@ func (c *cluster) Inflict(k dcstest.Kind, target int) (heal func() error, err er
 	switch k {
 	case dcstest.KillServer:
 		s := c.servers[target]
-		return s.start, s.kill()
+		return s.Start, s.Kill()
 	case dcstest.PauseServer:
 		s := c.servers[target]
-		return func() error { return s.signal(syscall.SIGCONT, false) }, s.signal(syscall.SIGSTOP, false)
+		return func() error { return s.Signal(syscall.SIGCONT, false) }, s.Signal(syscall.SIGSTOP, false)
 	case dcstest.IsolateServer:
 		c.mesh.isolate(target, true)
 		return func() error { c.mesh.isolate(target, false); return nil }, nil

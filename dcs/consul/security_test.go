@@ -20,16 +20,17 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/consul/consultest"
 )
 
 // A token for one cluster: the other one is closed to it, which isn't the same as empty.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	const root = "11111111-1111-1111-1111-111111111111"
-	server := newServer(t, "c0", map[string]any{"acl": map[string]any{
+	server := consultest.Start(t, "c0", map[string]any{"acl": map[string]any{
 		"enabled": true, "default_policy": "deny", "tokens": map[string]any{"initial_management": root, "agent": root},
 	}})
-	admin := opened(t, Config{Host: server.http, Token: root})
+	admin := opened(t, Config{Host: server.HTTP, Token: root})
 	usable(t, admin)
 	if _, _, err := admin.client.ACL().PolicyCreate(&api.ACLPolicy{Name: "mine", Rules: `
 		key_prefix "service/mine/" { policy = "write" }
@@ -42,7 +43,7 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mine := opened(t, Config{Host: server.http, Token: token.SecretID, Base: based("mine")})
+	mine := opened(t, Config{Host: server.HTTP, Token: token.SecretID, Base: based("mine")})
 	mustCommit(t, mine, leased(dcs.KeyLeader, "pg01", mustGrant(t, mine, time.Minute)))
 	if v := mustView(t, mine); len(v.KVs) != 1 {
 		t.Errorf("a view of what the token may see: %+v", v)
@@ -53,12 +54,12 @@ func TestTokens(t *testing.T) {
 		"unknown token":   {Token: "22222222-2222-2222-2222-222222222222", Base: based("mine")},
 		"no token":        {Base: based("mine")},
 	} {
-		cfg.Host = server.http
+		cfg.Host = server.HTTP
 		denied(t, name, opened(t, cfg))
 	}
 
 	// What the operator puts right counts without a restart.
-	late := opened(t, Config{Host: server.http, Base: based("mine")})
+	late := opened(t, Config{Host: server.HTTP, Base: based("mine")})
 	late.UseToken(token.SecretID)
 	mustView(t, late)
 }
@@ -79,10 +80,10 @@ func denied(t *testing.T, name string, s *Store) {
 func TestFilteredKeys(t *testing.T) {
 	t.Parallel()
 	const root = "11111111-1111-1111-1111-111111111111"
-	server := newServer(t, "c0", map[string]any{"acl": map[string]any{
+	server := consultest.Start(t, "c0", map[string]any{"acl": map[string]any{
 		"enabled": true, "default_policy": "deny", "tokens": map[string]any{"initial_management": root, "agent": root},
 	}})
-	admin := opened(t, Config{Host: server.http, Token: root})
+	admin := opened(t, Config{Host: server.HTTP, Token: root})
 	usable(t, admin)
 	mustCommit(t, admin, leased(dcs.KeyLeader, "pg01", mustGrant(t, admin, time.Minute)))
 	if _, _, err := admin.client.ACL().PolicyCreate(&api.ACLPolicy{Name: "half", Rules: `
@@ -94,7 +95,7 @@ func TestFilteredKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := opened(t, Config{Host: server.http, Token: token.SecretID})
+	s := opened(t, Config{Host: server.HTTP, Token: token.SecretID})
 	if v, err := s.View(limited(t), dcs.Local); !errors.Is(err, dcs.ErrBroken) {
 		t.Errorf("%+v, %v", v, err)
 	}
@@ -126,11 +127,11 @@ func TestTLS(t *testing.T) {
 	ca.issue(t, filepath.Join(dir, "server.pem"), time.Hour)
 	ca.issue(t, filepath.Join(dir, "client.pem"), time.Hour)
 	ca.issue(t, filepath.Join(dir, "expired.pem"), -time.Minute)
-	https := freePort()
-	server := newServer(t, "c0", map[string]any{
+	https := consultest.FreePort()
+	server := consultest.Start(t, "c0", map[string]any{
 		"ports": map[string]any{
 			"http": -1, "https": https, "dns": -1, "grpc": -1, "grpc_tls": -1, "serf_wan": -1,
-			"serf_lan": freePort(), "server": freePort(),
+			"serf_lan": consultest.FreePort(), "server": consultest.FreePort(),
 		},
 		"tls": map[string]any{"https": map[string]any{
 			"ca_file": filepath.Join(dir, "ca.pem"), "cert_file": filepath.Join(dir, "server.pem"),
@@ -138,7 +139,7 @@ func TestTLS(t *testing.T) {
 		}},
 	})
 	file := func(name string) string { return filepath.Join(dir, name) }
-	good := Config{Host: server.http, Scheme: "https", CACert: file("ca.pem"), Cert: file("client.pem")}
+	good := Config{Host: server.HTTP, Scheme: "https", CACert: file("ca.pem"), Cert: file("client.pem")}
 	usable(t, opened(t, good))
 
 	careless := good
@@ -164,7 +165,7 @@ func TestTLS(t *testing.T) {
 	for name, cfg := range map[string]Config{
 		"a missing authority":   {CACert: file("nobody.pem")},
 		"a missing certificate": {Cert: file("nobody.pem")},
-		"no certificate at all": {CACert: filepath.Join(server.folder, "config.json")},
+		"no certificate at all": {CACert: filepath.Join(server.Folder, "config.json")},
 		"a key alone":           {Key: file("client.pem")},
 	} {
 		cfg.Base, cfg.Scheme = based("main"), "https"

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/pgregent/regent/dcs"
+	"github.com/pgregent/regent/dcs/consul/consultest"
 	"github.com/pgregent/regent/events"
 )
 
@@ -80,8 +81,8 @@ func leased(key, value string, l dcs.Lease) dcs.Txn {
 // What this backend promises beyond the contract, on a real server.
 func TestOnAServer(t *testing.T) {
 	t.Parallel()
-	server := newServer(t, "c0", nil)
-	usable(t, opened(t, Config{Host: server.http}))
+	server := consultest.Start(t, "c0", nil)
+	usable(t, opened(t, Config{Host: server.HTTP}))
 	tests := map[string]func(*testing.T, *Store){
 		"half of the ttl": halfOfTheTTL, "hand-off": handOff, "equal bytes": equalBytes,
 		"a killed session": killedSession, "taken from another session": takenOver, "latency of watches": wakes,
@@ -90,7 +91,7 @@ func TestOnAServer(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := Config{Host: server.http, Base: based(name), Scope: "main", Name: "pg01"}
+			cfg := Config{Host: server.HTTP, Base: based(name), Scope: "main", Name: "pg01"}
 			switch name {
 			case "stale views":
 				cfg.Consistency = "stale"
@@ -329,8 +330,8 @@ func registered(t *testing.T, s *Store) {
 // A server that comes back on its disk: sessions live on, and watches go on by themselves.
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
-	server := newServer(t, "c0", nil)
-	s := opened(t, Config{Host: server.http})
+	server := consultest.Start(t, "c0", nil)
+	s := opened(t, Config{Host: server.HTTP})
 	usable(t, s)
 	l := mustGrant(t, s, 60*time.Second)
 	mustCommit(t, s, leased(dcs.KeyLeader, "pg01", l))
@@ -340,13 +341,13 @@ func TestServerRestarts(t *testing.T) {
 	}
 	until(t, w, "the leader", func(v dcs.View) bool { _, found := v.Get(dcs.KeyLeader); return found })
 	for _, stop := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
-		if err := server.signal(stop, true); err != nil {
+		if err := server.Signal(stop, true); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Commit(limited(t), leased("k", "", l)); !errors.Is(err, dcs.ErrUnavailable) {
 			t.Errorf("while it is down: %v", err)
 		}
-		if err := server.start(); err != nil {
+		if err := server.Start(); err != nil {
 			t.Fatal(err)
 		}
 		usable(t, s)
@@ -366,8 +367,8 @@ func TestRealTTL(t *testing.T) {
 		t.Skip("a lease of 10 s takes 20 s to end")
 	}
 	t.Parallel()
-	server := newServer(t, "c0", map[string]any{"session_ttl_min": "10s"})
-	s := opened(t, Config{Host: server.http})
+	server := consultest.Start(t, "c0", map[string]any{"session_ttl_min": "10s"})
+	s := opened(t, Config{Host: server.HTTP})
 	usable(t, s)
 	for _, tc := range []struct{ asked, granted time.Duration }{
 		{2 * time.Second, 10 * time.Second}, {2 * time.Second, 10 * time.Second}, {30 * time.Second, 15 * time.Second},

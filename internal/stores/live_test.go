@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgregent/regent/dcs/consul/consultest"
 	"github.com/pgregent/regent/dcs/etcd3/etcdtest"
 	"github.com/pgregent/regent/internal/sandbox"
 	"github.com/pgregent/regent/internal/sandbox/history"
@@ -16,10 +17,14 @@ import (
 	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
-// PostgreSQL's user may not look into the home where etcd was built, so that is copied as well.
+// PostgreSQL's user may not look into the home where etcd and Consul were built, so those are
+// copied as well.
 func TestMain(m *testing.M) {
 	build := []string{"./cmd/regent", "./cmd/regent-keeper"}
 	if path, err := etcdtest.Find(etcdtest.V36); err == nil {
+		build = append(build, path)
+	}
+	if path, err := consultest.Find(); err == nil {
 		build = append(build, path)
 	}
 	pgtest.Main(m, build...)
