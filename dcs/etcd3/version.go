@@ -8,9 +8,10 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// endsLeasesEarly: in these versions a leader that was replaced while it stood still may,
-// thawed, revoke leases that were renewed with its successor. A holder learns of it by its
-// watch, but until then it believes in a lease that is gone.
+// endsLeasesEarly: in these versions a leader that was replaced while its disk or its processor
+// hung goes on to revoke leases that were renewed with its successor. A holder learns of it by
+// its watch, but until then it believes in a lease that is gone. Later versions ask themselves
+// whether they still lead, but not when the whole process stood still and has just ticked.
 func endsLeasesEarly(version string) bool {
 	var v [3]int
 	for i, part := range strings.SplitN(version, ".", 3) {
@@ -45,7 +46,7 @@ func (s *Store) judgeVersion(ctx context.Context) {
 		return pb.NewMaintenanceClient(e.conn).Status(ctx, &pb.StatusRequest{})
 	})
 	if err == nil && endsLeasesEarly(r.Version) {
-		s.log.Warn("this version of etcd may end leases too early when its leader stood still: upgrade it to 3.4.31, 3.5.13 or newer",
+		s.log.Warn("this version of etcd may end leases too early when its leader hangs: upgrade it to 3.4.31, 3.5.13 or newer",
 			"version", r.Version, "server", e.url)
 	}
 }

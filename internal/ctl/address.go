@@ -21,6 +21,9 @@ func notBuiltIn(store, where string) error {
 // outside completes the address of a store that isn't in the agents. It serves many
 // clusters, so one has to be named.
 func (at StoreAddress) outside(c *config.Config) (StoreAddress, error) {
+	if at.Cluster == "" && c.Scope != "" {
+		at.Cluster = dcs.BasePath(c.Namespace, c.Scope)
+	}
 	if at.Cluster == "" {
 		return at, fail("The store `%s` may hold several clusters: name one as an argument, or as scope in the file", c.Store)
 	}

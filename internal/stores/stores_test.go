@@ -133,7 +133,7 @@ func TestEtcdOverTLS(t *testing.T) {
 		class error
 		says  string
 	}{
-		"an expired certificate": {files(ours.path("ca.crt"), ours.path("expired.crt"), ours.path("expired.key")), dcs.ErrUnavailable, "certificate"},
+		"an expired certificate": {files(ours.path("ca.crt"), ours.path("expired.crt"), ours.path("expired.key")), dcs.ErrUnavailable, "expired at"},
 		"another authority":      {files(strange.path("ca.crt"), ours.path("client.crt"), ours.path("client.key")), dcs.ErrUnavailable, "unknown authority"},
 		"a stranger":             {files(ours.path("ca.crt"), strange.path("client.crt"), strange.path("client.key")), dcs.ErrUnavailable, ""},
 		"no certificate":         {[]string{host, "protocol: https", "cacert: " + ours.path("ca.crt")}, dcs.ErrUnavailable, ""},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 )
 
 // clientFiles are what a client of a store may have to show and to check. All are optional.
@@ -39,8 +40,18 @@ func clientTLS(f clientFiles) (*tls.Config, error) {
 	if _, err := f.certificate(); err != nil {
 		return nil, err
 	}
-	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.certificate() }
+	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return f.valid(time.Now()) }
 	return cfg, nil
+}
+
+// valid is the certificate, unless it has ended. The server would say so too, in a word that
+// gets lost more often than not, because it hangs up at the same time.
+func (f clientFiles) valid(now time.Time) (*tls.Certificate, error) {
+	pair, err := f.certificate()
+	if err == nil && pair.Leaf != nil && now.After(pair.Leaf.NotAfter) {
+		return nil, fmt.Errorf("tls certificate %s expired at %s: renew it", f.cert, pair.Leaf.NotAfter.Format(time.RFC3339))
+	}
+	return pair, err
 }
 
 func (f clientFiles) certificate() (*tls.Certificate, error) {
