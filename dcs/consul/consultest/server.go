@@ -211,3 +211,6 @@ func (s *Server) RPC() string {
 	}
 	return fmt.Sprintf("%s:%d", address, s.config["ports"].(map[string]any)["server"])
 }
+
+// Name is the server's among the others.
+func (s *Server) Name() string { return filepath.Base(s.Folder) }
