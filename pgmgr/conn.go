@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -56,8 +58,28 @@ func (s session) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	if err != nil {
 		return nil, classed(ErrBroken, "connection settings", err)
 	}
-	return pgconn.ConnectConfig(ctx, cfg)
+	conn, err := pgconn.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, &unconnected{err}
+	}
+	return conn, nil
 }
+
+// unconnected says in one line what pgconn says in one line per attempt, with and without
+// TLS: status lines, logs and the journal carry it.
+type unconnected struct{ err error }
+
+func (u *unconnected) Error() string {
+	var parts []string
+	for line := range strings.Lines(u.err.Error()) {
+		if line = strings.TrimSpace(line); line != "" && !slices.Contains(parts, line) {
+			parts = append(parts, line)
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func (u *unconnected) Unwrap() error { return u.err }
 
 func (s session) config() (*pgconn.Config, error) {
 	info := conninfo{}.add("host", s.host).add("port", strconv.Itoa(s.port)).add("user", s.as.Username).
