@@ -29,6 +29,9 @@ type Env struct {
 	Bounds
 	// ChosenIDs says that Grant takes the caller's id.
 	ChosenIDs bool
+	// Spared are the kinds of faults that the random workload leaves out, with the reason: the
+	// backend is known to break a promise then. The table says so.
+	Spared map[Kind]string
 	// Faults is what can be done to it.
 	Faults Faults
 }

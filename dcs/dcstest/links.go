@@ -195,7 +195,7 @@ func (s *suite) dropSurely(store dcs.Store, key string) {
 func (s *suite) storm() {
 	var kinds []Kind
 	for _, k := range []Kind{KillServer, PauseServer, IsolateServer, CutClient, LoseReplies} {
-		if s.Faults.Lacks(k) == "" {
+		if _, spared := s.Spared[k]; !spared && s.Faults.Lacks(k) == "" {
 			kinds = append(kinds, k)
 		}
 	}
@@ -224,6 +224,9 @@ func (s *suite) storm() {
 	s.recovered("after", "1")
 	check(s.T, ops, 100, 3*s.Patience)
 	s.note = fmt.Sprintf("%d operations, faults %v", len(ops), count)
+	for k, why := range s.Spared {
+		s.note += fmt.Sprintf("; not: %s, because %s", k, why)
+	}
 	s.Logf("%s", s.note)
 }
 

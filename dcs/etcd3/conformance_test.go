@@ -39,6 +39,11 @@ func etcdBounds() dcstest.Bounds {
 func etcdEnv(t *testing.T, name string, c *etcdtest.Cluster) dcstest.Env {
 	f := &etcdFaults{cluster: c}
 	env := dcstest.Env{Backend: name, Bounds: etcdBounds(), Faults: f}
+	if f.Servers() > 1 {
+		env.Spared = map[dcstest.Kind]string{
+			dcstest.PauseServer: "a leader of etcd that is thawed may revoke leases that are alive (docs/GUARANTEES.md)",
+		}
+	}
 	add := func(home int, servers ...int) {
 		proxied := f.proxies(t, servers)
 		s := open(t, "/service/conformance/", proxied...)
