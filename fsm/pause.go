@@ -27,16 +27,19 @@ type Pause struct {
 	// Denied: older settings than that say that the mode is off.
 	Denied bool `json:"denied,omitempty"`
 	// Left is the member, as last published, that the leader key was lost by while the
-	// mode was on. Its PostgreSQL may be a primary still, whatever became of its agent.
+	// mode was on, or after it by one that had not said that its deadline stands again. Its
+	// PostgreSQL may be a primary still, whatever became of its agent.
 	Left *events.Member `json:"left,omitempty"`
 }
 
-// noteLeft watches the leader key in maintenance mode.
+// noteLeft watches whether the leader key is lost by a member without a fence deadline.
+// Its agent may have died before the mode ended, and its lease end long after.
 func (s *State) noteLeft(before, now events.ClusterView) {
 	switch m, ok := before.Member(before.Leader.Name); {
 	case now.Leader.Locked():
 		s.Pause.Left = nil
-	case s.Settings.Pause && before.Leader.Locked() && ok && m.Name != s.Self:
+	case !before.Leader.Locked() || !ok || m.Name == s.Self:
+	case s.Settings.Pause || m.Pause || m.Unfenced == events.WaivedPause:
 		s.Pause.Left = &m
 	}
 }
