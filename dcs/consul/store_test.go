@@ -86,7 +86,7 @@ func TestOnAServer(t *testing.T) {
 	tests := map[string]func(*testing.T, *Store){
 		"half of the ttl": halfOfTheTTL, "hand-off": handOff, "equal bytes": equalBytes,
 		"a killed session": killedSession, "taken from another session": takenOver, "latency of watches": wakes,
-		"stale views": nil, "service": nil,
+		"stale views": staleViews, "service": registered, "checks": checked, "another datacenter": elsewhere,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -95,10 +95,12 @@ func TestOnAServer(t *testing.T) {
 			switch name {
 			case "stale views":
 				cfg.Consistency = "stale"
-				test = staleViews
 			case "service":
 				cfg.Register = Service{Enabled: true, Tags: []string{"z", "a"}, CheckInterval: time.Second}
-				test = registered
+			case "checks":
+				cfg.Checks = []string{"serfHealth"}
+			case "another datacenter":
+				cfg.DC = "nowhere"
 			}
 			test(t, opened(t, cfg))
 		})
@@ -325,6 +327,33 @@ func registered(t *testing.T, s *Store) {
 	})
 	publish("stopped", "primary")
 	await("stopped", func(a *api.AgentService) bool { return a == nil })
+}
+
+// A session depends on the checks of the settings, and on no other. One that isn't there is
+// no lease, and may come later.
+func checked(t *testing.T, s *Store) {
+	l := mustGrant(t, s, time.Minute)
+	entry, _, err := s.client.Session().Info(string(l.ID), nil)
+	if err != nil || entry == nil || !slices.Equal(entry.NodeChecks, []string{"serfHealth"}) {
+		t.Errorf("session %+v, %v", entry, err)
+	}
+	s.cfg.Checks = []string{"nobody's"}
+	if _, err := s.Grant(limited(t), "", time.Minute); !errors.Is(err, dcs.ErrUnavailable) {
+		t.Errorf("a check that doesn't exist: %v", err)
+	}
+}
+
+// The datacenter of the settings is asked for, in all kinds of requests.
+func elsewhere(t *testing.T, s *Store) {
+	_, errView := s.View(limited(t), dcs.Linearizable)
+	_, errLocal := s.View(limited(t), dcs.Local)
+	_, errGrant := s.Grant(limited(t), "", time.Minute)
+	_, errRenew := s.Renew(limited(t), someSession)
+	for op, err := range map[string]error{"view": errView, "local view": errLocal, "grant": errGrant, "renew": errRenew} {
+		if !errors.Is(err, dcs.ErrUnavailable) || !contains(err.Error(), "No path to datacenter") {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
 }
 
 // A server that comes back on its disk: sessions live on, and watches go on by themselves.
