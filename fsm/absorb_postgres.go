@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"time"
+
 	"github.com/pgregent/regent/events"
 )
 
@@ -144,7 +146,11 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	case RevokeLease{}.Kind():
 		e.outcomeRevoke(ev)
 	case SyncSlots{}.Kind():
-		e.Postgres.SlotsAgain = e.Now.Add(e.Settings.LoopWait)
+		again := e.Settings.LoopWait
+		if done {
+			again = min(again, time.Second) // a member that comes now is not to wait a heartbeat for its slot
+		}
+		e.Postgres.SlotsAgain = e.Now.Add(again)
 		e.order(ObservePostgres{})
 	case Checkpoint{}.Kind():
 		e.Postgres.CheckpointAgain = e.Now.Add(e.Settings.LoopWait)

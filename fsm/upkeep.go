@@ -254,6 +254,7 @@ func (s *State) deadlines() []SetTimer {
 		{"renew", s.renewAt()},
 		{"grant", s.Lease.GrantAfter},
 		{"look", s.Postgres.Look},
+		{"slots", s.Postgres.SlotsAgain},
 		{"publish", s.Publish.Again},
 		{"read", s.Store.RetryAt},
 		{"race", s.Race.RetryAt},
