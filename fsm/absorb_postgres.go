@@ -170,6 +170,8 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 // outcomeRevoke: a lease was ended, as far as is known.
 func (e *effects) outcomeRevoke(ev events.ActionFinished) {
 	switch next := e.Lease.Next; {
+	case e.Lease.ID == "" && e.Phase == Stopping:
+		e.Lease.Void = e.leader().Lease // a former run's, asked for once
 	case ev.Result.Lease == e.Lease.ID:
 		e.Lease, e.Holder = Lease{}, Holder{}
 	case next != nil && next.ID == ev.Result.Lease && ev.Class == events.Done:

@@ -336,7 +336,7 @@ func stoppingRules() []rule {
 				switch {
 				case s.Demote.Leave:
 					return false, "the lease is left to expire"
-				case s.Lease.ID == "":
+				case s.Lease.ID == "" && !s.orphaned():
 					return false, "there is no lease to revoke"
 				case s.Store.DownSince != 0 || s.Now < s.Store.RetryAt:
 					return false, "the store does not answer; the lease will expire by itself"
@@ -344,7 +344,13 @@ func stoppingRules() []rule {
 					return true, "revoking the lease, and the member key with it"
 				}
 			},
-			do: func(e *effects) { e.once(RevokeLease{Lease: e.Lease.ID}) },
+			do: func(e *effects) {
+				id := e.Lease.ID
+				if id == "" {
+					id = e.leader().Lease // of the run before this one, which ends before it was adopted
+				}
+				e.once(RevokeLease{Lease: id})
+			},
 		},
 		rule{
 			id: "ended", trigger: ShutDown,

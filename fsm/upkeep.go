@@ -107,6 +107,9 @@ func (e *effects) keepLease() {
 		}
 	case e.Lease.ID == "" && e.claimed() && !e.Postgres.Known:
 		// Whether the lease of the leader key is ours shows when PostgreSQL is looked at.
+	case e.Lease.ID == "" && e.Store.Read == 0:
+		// A first view may be this node's own old copy, or empty. With a lease of our own
+		// that of the leader key would not be adopted any more.
 	case e.Lease.ID == "":
 		if e.Store.Known && e.Now >= e.Lease.GrantAfter {
 			e.once(GrantLease{TTL: e.Settings.TTL})
