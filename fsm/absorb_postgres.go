@@ -1,8 +1,6 @@
 package fsm
 
 import (
-	"time"
-
 	"github.com/pgregent/regent/events"
 )
 
@@ -146,12 +144,7 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	case RevokeLease{}.Kind():
 		e.outcomeRevoke(ev)
 	case SyncSlots{}.Kind():
-		again := e.Settings.LoopWait
-		if done {
-			again = min(again, time.Second) // a member that comes now is not to wait a heartbeat for its slot
-		}
-		e.Postgres.SlotsAgain = e.Now.Add(again)
-		e.order(ObservePostgres{})
+		e.outcomeSlots(done)
 	case Checkpoint{}.Kind():
 		e.Postgres.CheckpointAgain = e.Now.Add(e.Settings.LoopWait)
 		e.order(ObservePostgres{})

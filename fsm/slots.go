@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgregent/regent/events"
 )
@@ -70,6 +71,16 @@ func (e *effects) keepSlots() {
 	if (missing || len(drop) > 0) && e.Now >= e.Postgres.SlotsAgain {
 		e.once(SyncSlots{Want: want, Drop: drop})
 	}
+}
+
+// outcomeSlots: a member that comes now is not to wait a heartbeat for its slot.
+func (e *effects) outcomeSlots(done bool) {
+	again := e.Settings.LoopWait
+	if done {
+		again = min(again, time.Second)
+	}
+	e.Postgres.SlotsAgain = e.Now.Add(again)
+	e.order(ObservePostgres{})
 }
 
 // retained are the slots that the holder keeps, as published in the status key.
