@@ -50,8 +50,12 @@ func (d *demo) open(ctx context.Context) error {
 	return nil
 }
 
-// withLogs adds the ends of the agents' logs to an error: the folder will be gone.
+// withLogs adds the ends of the agents' logs to an error: the folder will be gone. Whoever
+// interrupts the demo hasn't asked for them.
 func (d *demo) withLogs(err error) error {
+	if d.interrupted() {
+		return err
+	}
 	var b strings.Builder
 	for _, n := range d.cluster.Nodes() {
 		fmt.Fprintf(&b, "\n--- end of %s's log\n%s", n.Name(), n.Tail(15))

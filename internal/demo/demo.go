@@ -46,6 +46,8 @@ type demo struct {
 	outages []outage
 	// listed: the table has been explained.
 	listed bool
+	// interrupted reports whether somebody ended the demo early.
+	interrupted func() bool
 }
 
 // outage is for how long the client could not write in an act.
@@ -63,7 +65,8 @@ func Run(ctx context.Context, base *sandbox.Base, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &demo{stage: stage{out: o.Out, began: time.Now(), color: o.Color}, opt: o, base: base, cluster: cluster}
+	d := &demo{stage: stage{out: o.Out, began: time.Now(), color: o.Color}, opt: o, base: base, cluster: cluster,
+		interrupted: func() bool { return ctx.Err() != nil }}
 	defer func() {
 		err = errors.Join(err, d.cluster.Close())
 		if ctx.Err() != nil || err == nil {

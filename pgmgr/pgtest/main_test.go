@@ -75,13 +75,13 @@ func TestSocketPathFits(t *testing.T) {
 
 func TestRedirectOutputs(t *testing.T) {
 	args, moved := redirectOutputs([]string{
-		"-test.v=true", "-test.testlogfile=/root/log", "-test.coverprofile=c.out", "-test.outputdir=/root/o", "-test.run=X",
+		"-test.v=true", "-test.testlogfile=/elsewhere/log", "-test.coverprofile=c.out", "-test.outputdir=/elsewhere/o", "-test.run=X",
 	}, "/out")
 	want := []string{"-test.v=true", "-test.coverprofile=/out/test.coverprofile", "-test.run=X"}
 	if !slices.Equal(args, want) {
 		t.Errorf("args %q, want %q", args, want)
 	}
-	if len(moved) != 1 || moved[0].to != "/root/o/c.out" {
+	if len(moved) != 1 || moved[0].to != "/elsewhere/o/c.out" {
 		t.Errorf("brought back: %v", moved)
 	}
 }
