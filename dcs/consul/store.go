@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/internal/routines"
 )
 
 // Store is a client of one Consul agent, for one cluster. It implements dcs.Store and is
@@ -26,7 +26,7 @@ type Store struct {
 	life context.Context
 	end  context.CancelFunc
 	// run counts watches and the registration of the member's service.
-	run group
+	run routines.Group
 
 	seen  seen
 	token atomic.Pointer[string]
@@ -68,7 +68,7 @@ func Open(_ context.Context, cfg Config) (*Store, error) {
 	s.life, s.end = context.WithCancel(context.Background())
 	if cfg.Register.Enabled {
 		s.service = newRegistrar(s)
-		s.run.start(func() { s.service.run(s.life) })
+		s.run.Start(func() { s.service.run(s.life) })
 	}
 	return s, nil
 }
@@ -79,7 +79,8 @@ func (s *Store) UseToken(token string) { s.token.Store(&token) }
 // Close implements dcs.Store.
 func (s *Store) Close() error {
 	s.end()
-	s.run.close()
+	s.run.Close()
+	s.run.Wait()
 	s.transport.CloseIdleConnections()
 	return nil
 }
@@ -139,29 +140,4 @@ func (s *seen) note(rev events.Revision) {
 			return
 		}
 	}
-}
-
-// group counts goroutines, and can be closed to new ones before it is waited for.
-type group struct {
-	mu     sync.Mutex // guards closed, and orders start before wait
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// start runs f unless the group is closed.
-func (g *group) start(f func()) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.closed {
-		g.wg.Go(f)
-	}
-	return !g.closed
-}
-
-// close lets nobody start any more, and waits.
-func (g *group) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-	g.wg.Wait()
 }

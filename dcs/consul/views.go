@@ -143,7 +143,7 @@ func (s *Store) Watch(ctx context.Context) (<-chan dcs.View, error) {
 	w := &watch{store: s, news: make(chan dcs.View, 1)}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.life, cancel)
-	started := s.run.start(func() {
+	started := s.run.Start(func() {
 		defer close(out)
 		defer cancel()
 		defer stop()

@@ -14,6 +14,7 @@ import (
 	"github.com/pgregent/regent/dcs/embedded/kv"
 	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/internal/mono"
+	"github.com/pgregent/regent/internal/routines"
 )
 
 // ClientConfig of a client that takes no part in raft: the command line's.
@@ -49,7 +50,7 @@ type Client struct {
 
 	life    context.Context
 	end     context.CancelFunc
-	watches group
+	watches routines.Group
 	closing sync.Once
 }
 
@@ -202,7 +203,7 @@ func (c *Client) localView(ctx context.Context) (dcs.View, error) {
 // Watch implements dcs.Store.
 func (c *Client) Watch(ctx context.Context) (<-chan dcs.View, error) {
 	out := make(chan dcs.View)
-	started := c.watches.start(func() {
+	started := c.watches.Start(func() {
 		defer close(out)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -299,10 +300,10 @@ func (c *Client) Revoke(ctx context.Context, id events.LeaseID) error {
 // Close implements dcs.Store.
 func (c *Client) Close() error {
 	c.closing.Do(func() {
-		c.watches.close()
+		c.watches.Close()
 		c.end()
 		c.peers.close()
-		c.watches.wg.Wait()
+		c.watches.Wait()
 	})
 	return nil
 }

@@ -195,7 +195,7 @@ func (s *Store) nudge(ctx context.Context) {
 // the leader notices.
 func (s *Store) wait(ctx context.Context, start func() raft.Future) error {
 	done := make(chan error, 1)
-	if !s.futures.start(func() { done <- start().Error() }) {
+	if !s.futures.Start(func() { done <- start().Error() }) {
 		return errClosed
 	}
 	select {

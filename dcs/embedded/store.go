@@ -15,6 +15,7 @@ import (
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/dcs/embedded/kv"
 	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/internal/routines"
 )
 
 // Store is a node of the embedded store. It implements dcs.Store and is safe for
@@ -48,7 +49,7 @@ type Store struct {
 	// run counts the store's own goroutines; futures, those that wait for raft and
 	// those that feed watches.
 	run     sync.WaitGroup
-	futures group
+	futures routines.Group
 
 	offices *offices
 	office  atomic.Pointer[office]
@@ -69,29 +70,6 @@ type Store struct {
 }
 
 var _ dcs.Store = (*Store)(nil)
-
-// group counts goroutines, and can be closed to new ones before it is waited for.
-type group struct {
-	mu     sync.Mutex // guards closed, and orders start before wait
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// start runs f unless the group is closed.
-func (g *group) start(f func()) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.closed {
-		g.wg.Go(f)
-	}
-	return !g.closed
-}
-
-func (g *group) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-}
 
 // alive returns an error when a call shouldn't begin.
 func (s *Store) alive(ctx context.Context) error {
@@ -187,12 +165,12 @@ func (s *Store) shutDown() error {
 		}
 		cancel()
 	}
-	s.futures.close()
+	s.futures.Close()
 	s.end()
 	// A leader without a majority ends its proposals within its lease; raft forgets
 	// those that are under way when it is shut down, so they get that time.
 	idle := make(chan struct{})
-	go func() { s.futures.wg.Wait(); close(idle) }()
+	go func() { s.futures.Wait(); close(idle) }()
 	timer := time.NewTimer(closePatience)
 	select {
 	case <-idle:

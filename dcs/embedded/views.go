@@ -65,7 +65,7 @@ func (s *Store) applied() uint64 { return s.replica.queued.bound(s.raft.AppliedI
 // Watch implements dcs.Store.
 func (s *Store) Watch(ctx context.Context) (<-chan dcs.View, error) {
 	out := make(chan dcs.View)
-	started := s.futures.start(func() {
+	started := s.futures.Start(func() {
 		defer close(out)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()

@@ -33,29 +33,6 @@ const (
 // headed is what etcd answers.
 type headed interface{ GetHeader() *pb.ResponseHeader }
 
-// group counts goroutines, and can be closed to new ones before it is waited for.
-type group struct {
-	mu     sync.Mutex // guards closed, and orders start before wait
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// start runs f unless the group is closed.
-func (g *group) start(f func()) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.closed {
-		g.wg.Go(f)
-	}
-	return !g.closed
-}
-
-func (g *group) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-}
-
 var errClosed = fmt.Errorf("%w: the store is closed", dcs.ErrUnavailable)
 
 // bound gives a call its end: its context's, the store's, or the default one.
@@ -160,7 +137,7 @@ func round[R any](ctx context.Context, s *Store, send func(context.Context, *end
 		}
 		e := order[asked]
 		asked++
-		closed = !s.calls.start(func() {
+		closed = !s.calls.Start(func() {
 			value, err := send(ctx, e)
 			results <- outcome[R]{e, value, err}
 		})

@@ -25,7 +25,7 @@ const (
 )
 
 func (s *Store) startFollowing() {
-	s.following.Do(func() { s.calls.start(s.follow) })
+	s.following.Do(func() { s.calls.Start(s.follow) })
 }
 
 // follow keeps the mirror up to date until the store is closed: it reads everything, then
@@ -40,7 +40,7 @@ func (s *Store) follow() {
 		cancel()
 		if err == nil && !judged {
 			judged = true
-			s.calls.start(func() { s.judgeVersion(s.life) })
+			s.calls.Start(func() { s.judgeVersion(s.life) })
 		}
 		if err == nil {
 			began := s.cfg.now()
@@ -85,7 +85,7 @@ func (s *Store) stream(after events.Revision) error {
 	}
 	heard := make(chan struct{}, 1)
 	ended := make(chan error, 1)
-	if !s.calls.start(func() { ended <- s.receive(e, stream, heard) }) {
+	if !s.calls.Start(func() { ended <- s.receive(e, stream, heard) }) {
 		return errClosed
 	}
 	err = supervise(stream, heard, ended)

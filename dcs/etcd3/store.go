@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgregent/regent/dcs"
 	"github.com/pgregent/regent/events"
+	"github.com/pgregent/regent/internal/routines"
 )
 
 // Store is one cluster's keys in etcd. It implements dcs.Store and is safe for
@@ -34,7 +35,7 @@ type Store struct {
 	// life ends when the store is closed; calls are what has to end before Close does.
 	life  context.Context
 	end   context.CancelFunc
-	calls group
+	calls routines.Group
 
 	closing sync.Once
 	closed  error
@@ -57,7 +58,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open etcd: %w: %w", dcs.ErrBroken, err), s.Close())
 	}
 	if !cfg.Fixed {
-		s.calls.start(s.keepMembers)
+		s.calls.Start(s.keepMembers)
 	}
 	return s, nil
 }
@@ -205,9 +206,9 @@ func (s *Store) Renew(ctx context.Context, id events.LeaseID) (dcs.Lease, error)
 // Close implements dcs.Store.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
-		s.calls.close()
+		s.calls.Close()
 		s.end()
-		s.calls.wg.Wait()
+		s.calls.Wait()
 		s.closed = s.pool.close()
 	})
 	return s.closed

@@ -140,7 +140,7 @@ func (s *Store) localView(ctx context.Context) (dcs.View, error) {
 // Watch implements dcs.Store.
 func (s *Store) Watch(ctx context.Context) (<-chan dcs.View, error) {
 	out := make(chan dcs.View)
-	started := s.calls.start(func() {
+	started := s.calls.Start(func() {
 		defer close(out)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()

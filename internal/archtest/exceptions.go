@@ -7,9 +7,5 @@ func Exceptions() []Exception {
 			Rule: "library-output", Path: "pgmgr/pgtest/main.go",
 			Reason: "it is the TestMain of other packages: it re-runs the test program as another user and ends with its exit code",
 		},
-		{
-			Rule: "machine-path", Path: "pgmgr/pgtest/main_test.go",
-			Reason: "root's home is the example of a folder that the tests' user can't reach",
-		},
 	}
 }

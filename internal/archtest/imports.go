@@ -55,7 +55,7 @@ func arrows() []arrow {
 		},
 		{
 			who: []string{"dcs/..."}, except: pure,
-			may:    []string{"std", "foreign", "events", "dcs/...", "internal/mono", "internal/tlsconf"},
+			may:    []string{"std", "foreign", "events", "dcs/...", "internal/mono", "internal/routines", "internal/tlsconf"},
 			reason: "a store stores; it decides nothing and knows no PostgreSQL. The agent translates what it says into events",
 		},
 		{
