@@ -206,6 +206,7 @@ func (t *transport) run(ctx context.Context, now func() events.Instant, r *raft.
 			if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && req.Term >= r.CurrentTerm() {
 				t.heard.note(now(), req.LeaderCommitIndex, applied())
 			}
+			introduce(rpc.Command, func() raft.Configuration { return configurationOf(r) })
 			select {
 			case t.requests <- rpc:
 			case <-ctx.Done():

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/pgregent/regent/events"
 )
@@ -259,6 +260,23 @@ func TestASecondWriterIsRefused(t *testing.T) {
 	if _, _, err := Open(dir, Options{}); !errors.Is(err, ErrRefused) {
 		t.Fatalf("a second writer got %v, want refused", err)
 	}
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := start(t, dir, Options{})
+	mustAppend(t, second.Journal, fact(1))
+}
+
+// A process that is being started has a copy of its parent's open files until it becomes its
+// program, and with it the lock.
+func TestAChildBeingStartedDoesNotKeepTheLock(t *testing.T) {
+	dir := t.TempDir()
+	first, _ := start(t, dir, Options{})
+	copied, err := unix.Dup(int(first.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(copied)
 	if err := first.stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -362,7 +362,9 @@ func (w *writer) close() error {
 		errs = append(errs, w.sync(), w.file.Close())
 	}
 	if w.j.lock != nil {
-		errs = append(errs, w.j.lock.Close())
+		// Closing alone would leave the lock with a child of this process that is being started and
+		// hasn't become its program yet: it has a copy of every open file until then.
+		errs = append(errs, unix.Flock(int(w.j.lock.Fd()), unix.LOCK_UN), w.j.lock.Close())
 		w.j.lock = nil
 	}
 	if _, bad := w.j.Degraded(); bad {
