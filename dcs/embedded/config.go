@@ -62,7 +62,7 @@ type Timings struct {
 	// notices: reads and renewals are log entries.
 	LeaderLease time.Duration
 	// Commit is how long an idle leader waits before it tells followers again how far
-	// the log is committed; it bounds the age of local views. Default 150 ms.
+	// the log is committed; it bounds the age of local views. Default 300 ms.
 	Commit time.Duration
 	// TransferPause is the least time between two moves of raft leadership away from
 	// the holder's node (safety rule S18). Default 5 s.
@@ -83,7 +83,7 @@ func (c Config) withDefaults() Config {
 	set(&c.Timings.Heartbeat, 300*time.Millisecond)
 	set(&c.Timings.Election, c.Timings.Heartbeat)
 	set(&c.Timings.LeaderLease, c.Timings.Heartbeat)
-	set(&c.Timings.Commit, 150*time.Millisecond)
+	set(&c.Timings.Commit, 300*time.Millisecond)
 	set(&c.Timings.TransferPause, 5*time.Second)
 	if c.BindAddr == "" {
 		c.BindAddr = c.SelfAddr

@@ -133,7 +133,7 @@ func (s *Store) healthiest(ctx context.Context) (best raft.Server, found bool) {
 // healthy is what this leader expects of a voter now.
 func (s *Store) healthy() health {
 	return health{
-		leader: string(s.folder.id), applied: s.raft.AppliedIndex(), age: 4*s.cfg.Timings.Commit + s.cfg.Timings.Heartbeat,
+		leader: string(s.folder.id), applied: s.raft.AppliedIndex(), age: 2*s.cfg.Timings.Commit + s.cfg.Timings.Heartbeat,
 	}
 }
 

@@ -21,6 +21,7 @@ type Keeper struct {
 	mu       sync.Mutex
 	client   *keeper.Client
 	watchdog keeper.Watchdog
+	told     keeper.Status // the newest answer to Status, of this client
 }
 
 // NewKeeper returns a link that isn't connected yet; the agent's Run keeps it so.
@@ -50,7 +51,7 @@ func (k *Keeper) connect(ctx context.Context) (*keeper.Client, error) {
 		return nil, err
 	}
 	k.mu.Lock()
-	k.client = c
+	k.client, k.told = c, keeper.Status{}
 	k.mu.Unlock()
 	return c, nil
 }
@@ -63,7 +64,7 @@ func (k *Keeper) adoptForeign(ctx context.Context) (st keeper.Status, adopted bo
 	if err != nil {
 		return st, false, err
 	}
-	if st, err = c.Status(ctx); err != nil || st.Alive && st.Foreign == 0 {
+	if st, err = c.Status(ctx); err != nil || guarded(st) {
 		return st, false, err
 	}
 	if _, err := os.Stat(filepath.Join(k.launch.DataDir, "postmaster.pid")); err != nil {
@@ -74,6 +75,16 @@ func (k *Keeper) adoptForeign(ctx context.Context) (st keeper.Status, adopted bo
 		return st, false, nil // the file is stale, or the server is on its way out
 	}
 	return st, err == nil, err
+}
+
+// guarded reports whether the server that runs in the data directory is in the keeper's charge.
+func guarded(st keeper.Status) bool { return st.Alive && st.Foreign == 0 }
+
+// saidGuarded is guarded by the newest answer to Status, without asking again.
+func (k *Keeper) saidGuarded() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return guarded(k.told)
 }
 
 func (k *Keeper) get() (*keeper.Client, error) {
@@ -91,7 +102,13 @@ func (k *Keeper) Status(ctx context.Context) (keeper.Status, error) {
 	if err != nil {
 		return keeper.Status{}, err
 	}
-	return c.Status(ctx)
+	st, err := c.Status(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.client == c {
+		k.told = st // nothing, after an error
+	}
+	return st, err
 }
 
 // Start implements pgmgr.Postmaster.

@@ -38,6 +38,10 @@ func (a *Agent) keeperPatience() time.Duration {
 	return min(max(events.Belief(ttl)/4, keeperAtLeast), keeperAtMost)
 }
 
+// keeperSilence is how long the keeper may go unasked. At rest a look now and then is
+// enough, but the moment when the patience becomes short must not be slept through.
+func (a *Agent) keeperSilence() time.Duration { return min(a.keeperPatience()/2, 1250*time.Millisecond) }
+
 // watchKeeper keeps a keeper, and turns what it reports into events.
 func (a *Agent) watchKeeper(ctx context.Context) {
 	pause := 10 * time.Millisecond
@@ -149,7 +153,7 @@ func (a *Agent) greetKeeper(ctx context.Context, c *keeper.Client) (keeper.Statu
 	ctx, cancel := context.WithTimeout(ctx, keeperAtMost)
 	defer cancel()
 	st, err := c.Status(ctx)
-	if err != nil || st.Alive && st.Foreign == 0 {
+	if err != nil || guarded(st) {
 		return st, err
 	}
 	if now, adopted, err := a.opt.Keeper.adoptForeign(ctx); err == nil && adopted {
@@ -159,8 +163,12 @@ func (a *Agent) greetKeeper(ctx context.Context, c *keeper.Client) (keeper.Statu
 	return st, nil
 }
 
-// adoptForeign looks after a server that runs without the keeper knowing it.
+// adoptForeign looks after a server that runs without the keeper knowing it. It is called
+// right after the keeper was asked for an observation, whose answer counts.
 func (a *Agent) adoptForeign(ctx context.Context) {
+	if a.opt.Keeper.saidGuarded() {
+		return
+	}
 	st, adopted, err := a.opt.Keeper.adoptForeign(ctx)
 	switch {
 	case err != nil:
@@ -184,16 +192,18 @@ func keeperFound(st keeper.Status) events.KeeperFound {
 
 // pingKeeper makes sure that the keeper could fence: one that doesn't answer is
 // killed and replaced. Renewals alone would not show it, because they stop just
-// when the fence is needed (S4).
+// when the fence is needed (S4); but while there are any, each shows it as well as a
+// question would, so only silences are filled.
 func (a *Agent) pingKeeper(ctx context.Context, c *keeper.Client) {
 	silent := func(ctx context.Context) bool {
 		_, err := c.Status(ctx)
 		return err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	}
 	for ctx.Err() == nil && c.Err() == nil {
-		// At rest a look now and then is enough, but the moment when the patience
-		// becomes short must not be slept through.
-		wait(ctx, min(a.keeperPatience(), 2*time.Second)/2)
+		if left := a.keeperSilence() - c.Silence(); left > 0 {
+			wait(ctx, left)
+			continue
+		}
 		if a.unanswered(ctx, a.keeperPatience(), silent) {
 			a.endSilentKeeper(ctx)
 			_ = c.Close() // serveKeeper sees the end of the events

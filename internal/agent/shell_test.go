@@ -183,7 +183,7 @@ func TestSilentKeeperIsFoundOutWithinTheBelief(t *testing.T) {
 		a := &Agent{}
 		a.published.Store(&fsm.State{Settings: events.Settings{TTL: ttl, LoopWait: 10 * time.Second}, Keeper: fsm.Keeper{Armed: true}})
 		p := a.keeperPatience()
-		found := min(p, 2*time.Second)/2 + p + p/2 // a pause, and two questions
+		found := a.keeperSilence() + p + p/2 // a pause, and two questions
 		belief := events.Belief(ttl)
 		// The last renewal may have been confirmed a cadence ago, and nothing since.
 		if left := belief - min(10*time.Second, belief/4) - found; left < 100*time.Millisecond {

@@ -36,9 +36,16 @@ type Client struct {
 
 	mu      sync.Mutex // guards what follows
 	nextID  uint64
-	waiting map[uint64]chan Message
+	waiting map[uint64]question
+	heard   time.Time     // when the newest request that has an answer was about to be sent
 	down    chan struct{} // closed and replaced at each ServerDown
 	ended   error         // why the connection ended; nil while it lives
+}
+
+// question is a request that has no answer yet.
+type question struct {
+	asked  time.Time
+	answer chan Message
 }
 
 // Connect connects to the keeper of runDir and takes it over. ErrUnavailable: no
@@ -96,7 +103,7 @@ func dial(ctx context.Context, runDir string) (*Client, error) {
 		events:  newEventQueue(),
 		done:    make(chan struct{}),
 		writing: make(chan struct{}, 1),
-		waiting: map[uint64]chan Message{},
+		waiting: map[uint64]question{},
 		down:    make(chan struct{}),
 	}
 	c.wg.Add(2)
@@ -139,6 +146,15 @@ func (c *Client) Err() error {
 // slowly it is read: first the present state, repeated, then everything new. It is
 // closed after the last event of an ended connection.
 func (c *Client) Events() <-chan Event { return c.events.out }
+
+// Silence is how long ago the newest request that the keeper has answered was sent:
+// since then nobody can tell whether it stands still. Requests whose answers came after
+// their callers had given up don't count.
+func (c *Client) Silence() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.heard)
+}
 
 // Status asks what the keeper knows. It changes nothing, so a lost answer is
 // ErrUnavailable, never ErrUnknown.
@@ -283,7 +299,7 @@ func (c *Client) call(ctx context.Context, r Request) (Status, error) {
 	}
 	c.nextID++
 	r.ID = c.nextID
-	c.waiting[r.ID] = answer
+	c.waiting[r.ID] = question{time.Now(), answer}
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -400,11 +416,14 @@ func (c *Client) readLines() error {
 			}
 		case m.ID != 0:
 			c.mu.Lock()
-			answer := c.waiting[m.ID]
+			q, open := c.waiting[m.ID]
 			delete(c.waiting, m.ID) // a second answer must not block
+			if q.asked.After(c.heard) {
+				c.heard = q.asked
+			}
 			c.mu.Unlock()
-			if answer != nil {
-				answer <- m
+			if open {
+				q.answer <- m
 			}
 		}
 	}
