@@ -11,6 +11,8 @@ MAKEFLAGS += --no-print-directory
 P ?= 2
 # Arguments for the binary behind demo, sim, chaos, soak and bench: `make demo ARGS=--exit`.
 ARGS ?=
+# Where the demo's agents keep their state: raft (in themselves), etcd3 or consul.
+DCS ?= raft
 FUZZTIME ?= 10s
 MINUTES ?= 60
 
@@ -33,8 +35,13 @@ help: ## print this help
 	@awk -f scripts/help.awk Makefile
 
 .PHONY: demo
-demo: setup build ## three nodes, a killed primary, a fail-over before your eyes (ARGS=--exit ends by itself)
-	@$(call have,regent); exec bin/regent demo $(ARGS)
+demo: setup build ## three nodes, a killed primary, a fail-over before your eyes (ARGS=--exit ends by itself; DCS=etcd3, DCS=consul)
+	@$(call have,regent); store=(); \
+	case '$(DCS)' in \
+	etcd3) program=$$(scripts/etcd-server.sh); store=(--dcs etcd3 --dcs-program "$$program");; \
+	consul) program=$$(scripts/consul-server.sh); store=(--dcs consul --dcs-program "$$program");; \
+	*) store=(--dcs '$(DCS)');; \
+	esac; exec bin/regent demo "$${store[@]}" $(ARGS)
 
 .PHONY: build
 build: $(COMMANDS:%=bin/%) ## static, stripped binaries into bin/

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,8 +19,8 @@ import (
 
 func demoCommand() *cobra.Command {
 	var (
-		exit, keep bool
-		dir        string
+		exit, keep        bool
+		dir, dcs, program string
 	)
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -32,8 +34,22 @@ func demoCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("find the running program: %w", err)
 			}
+			store := sandbox.StoreKind(dcs)
+			var also []string
+			if !slices.Contains(sandbox.StoreKinds(), store) {
+				return fmt.Errorf("--dcs %s: the demo knows %s", dcs, joined(sandbox.StoreKinds()))
+			}
+			if !sandbox.Entered() { // inside, the program lies beside this one
+				found, err := sandbox.FindStore(store, program)
+				if err != nil {
+					return fmt.Errorf("%w with --dcs-program", err)
+				}
+				if found != "" {
+					also = []string{found}
+				}
+			}
 			base, code, err := sandbox.Enter(sandbox.BaseOptions{
-				Dir: dir, Programs: filepath.Dir(self), Keep: keep, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+				Dir: dir, Programs: filepath.Dir(self), Also: also, Keep: keep, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 			})
 			if err != nil {
 				return err
@@ -41,14 +57,29 @@ func demoCommand() *cobra.Command {
 			if base == nil {
 				os.Exit(code) // the second run has said all there is to say
 			}
-			err = runDemo(cmd.Context(), base, demo.Options{Exit: exit, Keep: keep, Out: os.Stdout, Color: colourful(os.Stdout)})
+			o := demo.Options{Exit: exit, Keep: keep, Out: os.Stdout, Color: colourful(os.Stdout), Store: store}
+			if program != "" {
+				o.StoreProgram = filepath.Base(program)
+			}
+			err = runDemo(cmd.Context(), base, o)
 			return errors.Join(err, base.Leave())
 		},
 	}
 	cmd.Flags().BoolVar(&exit, "exit", false, "end after the script")
 	cmd.Flags().BoolVar(&keep, "keep", false, "leave the folder in place at the end, to be looked at")
+	cmd.Flags().StringVar(&dcs, "dcs", string(sandbox.RaftStore), "the `store`: "+joined(sandbox.StoreKinds())+"; the latter two run a server of their own")
+	cmd.Flags().StringVar(&program, "dcs-program", "", "the store server's `program` (default: etcd or consul in PATH)")
 	cmd.Flags().StringVar(&dir, "dir", "", "the `folder` to make and work in (default: a new one in the temporary folder)")
 	return cmd
+}
+
+// joined lists kinds of stores for people.
+func joined(kinds []sandbox.StoreKind) string {
+	names := make([]string, len(kinds))
+	for i, k := range kinds {
+		names[i] = string(k)
+	}
+	return strings.Join(names, ", ")
 }
 
 // runDemo plays the demo until it ends or a signal does. The signals are taken before anything

@@ -40,7 +40,9 @@ func (a *Agent) keeperPatience() time.Duration {
 
 // keeperSilence is how long the keeper may go unasked. At rest a look now and then is
 // enough, but the moment when the patience becomes short must not be slept through.
-func (a *Agent) keeperSilence() time.Duration { return min(a.keeperPatience()/2, 1250*time.Millisecond) }
+func (a *Agent) keeperSilence() time.Duration {
+	return min(a.keeperPatience()/2, 1250*time.Millisecond)
+}
 
 // watchKeeper keeps a keeper, and turns what it reports into events.
 func (a *Agent) watchKeeper(ctx context.Context) {

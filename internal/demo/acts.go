@@ -24,7 +24,12 @@ func (d *demo) open(ctx context.Context) error {
 		"time, and every member is asked for its role all the time. The times on the left are seconds since the start.\n")
 	d.print("Everything lives in %s and is gone when the demo ends.\n", d.base.Dir)
 	d.act("A cluster out of three empty folders")
-	d.step("three agents start; they agree through a store of their own, so nothing else is needed")
+	switch program := d.opt.Store.Program(); program {
+	case "":
+		d.step("three agents start; they agree through a store of their own, so nothing else is needed")
+	default:
+		d.step("three agents start; they agree through %s, one server of which runs beside them", program)
+	}
 	ctx, cancel := context.WithTimeout(ctx, sceneLimit)
 	defer cancel()
 	if err := d.cluster.PowerOn(); err != nil {

@@ -21,6 +21,10 @@ type Options struct {
 	Exit bool
 	// Keep leaves the cluster's folder in place.
 	Keep bool
+	// Store is where the agents keep their state, in themselves by default. StoreProgram is the
+	// name of its server among the base's programs, the usual one by default.
+	Store        sandbox.StoreKind
+	StoreProgram string
 	// Out is where it is told, Color whether terminals' colours are wanted there.
 	Out   io.Writer
 	Color bool
@@ -59,9 +63,24 @@ type outage struct {
 // Run runs the demo in a base. It returns nil when the script ran to its end and nothing
 // promised was broken, and when ctx ended the time after the script.
 func Run(ctx context.Context, base *sandbox.Base, o Options) (err error) {
-	cluster, err := sandbox.New(sandbox.Options{
-		Dir: filepath.Join(base.Dir, "demo"), Bin: base.Bin, PGBin: base.PGBin, Keep: o.Keep,
-	})
+	set := sandbox.Options{Dir: filepath.Join(base.Dir, "demo"), Bin: base.Bin, PGBin: base.PGBin, Keep: o.Keep}
+	set.TTL, set.LoopWait, set.RetryTimeout = o.Store.Timings()
+	if program := o.Store.Program(); program != "" {
+		if o.StoreProgram != "" {
+			program = o.StoreProgram
+		}
+		server, failed := sandbox.StartStore(ctx, o.Store, filepath.Join(base.Bin, program), filepath.Join(base.Dir, "store"))
+		if failed != nil {
+			return failed
+		}
+		defer func() { err = errors.Join(err, server.Close()) }()
+		set.Store = server.Section()
+	}
+	return run(ctx, base, o, set)
+}
+
+func run(ctx context.Context, base *sandbox.Base, o Options, set sandbox.Options) (err error) {
+	cluster, err := sandbox.New(set)
 	if err != nil {
 		return err
 	}

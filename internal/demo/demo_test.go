@@ -10,11 +10,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgregent/regent/dcs/consul/consultest"
+	"github.com/pgregent/regent/dcs/etcd3/etcdtest"
 	"github.com/pgregent/regent/internal/replay"
+	"github.com/pgregent/regent/internal/sandbox"
 	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m, "./cmd/regent", "./cmd/regent-keeper") }
+// PostgreSQL's user may not look into the home where etcd and Consul were built, so those are
+// copied as well.
+func TestMain(m *testing.M) {
+	build := []string{"./cmd/regent", "./cmd/regent-keeper"}
+	if path, err := etcdtest.Find(etcdtest.V36); err == nil {
+		build = append(build, path)
+	}
+	if path, err := consultest.Find(); err == nil {
+		build = append(build, path)
+	}
+	pgtest.Main(m, build...)
+}
 
 // scriptLimit is what the demo promises for its scripted part.
 const scriptLimit = 90 * time.Second
@@ -23,11 +37,41 @@ func TestDemoPlaysItsScriptAndItsJournalsReplayEqual(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute: the demo is left out of -short")
 	}
+	play(t, scriptLimit)
+}
+
+// The same on a server of etcd and of Consul.
+func TestDemoOnStoreServers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes: the demo is left out of -short")
+	}
+	for _, tt := range []struct {
+		store  sandbox.StoreKind
+		binary func(*testing.T) string
+		limit  time.Duration
+	}{
+		{sandbox.Etcd3Store, func(t *testing.T) string { return etcdtest.Binary(t, etcdtest.V36) }, scriptLimit},
+		// Two fail-overs wait for Consul's ttl, up to 20 s each.
+		{sandbox.ConsulStore, func(t *testing.T) string { return consultest.Binary(t) }, scriptLimit + 30*time.Second},
+	} {
+		t.Run(string(tt.store), func(t *testing.T) {
+			program := filepath.Join(filepath.Dir(pgtest.Binary(t, "regent")), tt.store.Program())
+			if _, err := os.Stat(program); err != nil { // else it is in this user's reach
+				program = tt.binary(t)
+			}
+			play(t, tt.limit, "--dcs", string(tt.store), "--dcs-program", program)
+		})
+	}
+}
+
+// play runs the demo and judges what it said and left.
+func play(t *testing.T, limit time.Duration, args ...string) {
 	pgtest.BinDir(t) // without PostgreSQL there is nothing to show
 	dir := filepath.Join(pgtest.SocketDir(t), "d")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*scriptLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, pgtest.Binary(t, "regent"), "demo", "--exit", "--keep", "--dir", dir)
+	args = append([]string{"demo", "--exit", "--keep", "--dir", dir}, args...)
+	cmd := exec.CommandContext(ctx, pgtest.Binary(t, "regent"), args...)
 	cmd.WaitDelay = 10 * time.Second
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
@@ -35,8 +79,8 @@ func TestDemoPlaysItsScriptAndItsJournalsReplayEqual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > scriptLimit {
-		t.Errorf("the script took %s, longer than %s", took, scriptLimit)
+	if took := time.Since(began); took > limit {
+		t.Errorf("the script took %s, longer than %s", took, limit)
 	}
 	inOrder(t, string(out),
 		"three agents start", "is its primary", "streams from it", "+ Cluster: demo", "target_session_attrs=read-write",

@@ -25,6 +25,9 @@ type BaseOptions struct {
 	Dir string
 	// Programs are the folder with regent and regent-keeper.
 	Programs string
+	// Also are further programs that are needed inside, by their paths; copies of them lie beside
+	// regent's, for the user inside may not reach the originals.
+	Also []string
 	// Keep leaves the folder in place at the end.
 	Keep bool
 	// Outputs are files that the program leaves in its base, by their names there. Each is
@@ -137,6 +140,9 @@ func (s *supervisor) prepare() error {
 	sources := map[string]string{filepath.Base(self): self}
 	for _, name := range []string{"regent", "regent-keeper"} {
 		sources[name] = filepath.Join(s.opt.Programs, name)
+	}
+	for _, path := range s.opt.Also {
+		sources[filepath.Base(path)] = path
 	}
 	for name, from := range sources {
 		if err := copyProgram(from, filepath.Join(bin, name)); err != nil {
