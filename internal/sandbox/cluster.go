@@ -134,6 +134,9 @@ func (c *Cluster) DSN() string {
 	return c.dsn(strings.Join(hosts, ",")) + "&target_session_attrs=read-write"
 }
 
+// DSNAt leads to whatever listens at an address, host:port, in front of the members.
+func (c *Cluster) DSNAt(addr string) string { return c.dsn(addr) }
+
 func (c *Cluster) dsn(hosts string) string {
 	return fmt.Sprintf("postgres://postgres:%s@%s/postgres?sslmode=disable&connect_timeout=2", c.secret, hosts)
 }

@@ -53,6 +53,19 @@ func long(t testing.TB) {
 	}
 }
 
+// Tool returns the path of a program of the system's, which may lie at a place outside of PATH.
+// Without it the test is skipped, or fails where CI is set.
+func Tool(t testing.TB, name, place string) string {
+	t.Helper()
+	for _, candidate := range []string{place, name} {
+		if path, err := exec.LookPath(candidate); err == nil {
+			return path
+		}
+	}
+	Need(t, "no "+name+" on this machine (make setup installs it on Debian)")
+	return ""
+}
+
 // Binary returns the path of a command that Main was asked to build, or to copy.
 func Binary(t testing.TB, name string) string {
 	t.Helper()
