@@ -41,6 +41,8 @@ type MemberData struct {
 	// Unfit says why the member's last promotion failed, Unfenced why its primary runs
 	// without a fence deadline.
 	Unfit, Unfenced string
+	// Barred says why the member can't lead as its host is.
+	Barred string
 	// Extra fields follow in the order given.
 	Extra []Field
 }
@@ -81,6 +83,7 @@ func EncodeMember(m MemberData) []byte {
 	withText(v, fieldHandOff, string(m.HandOff))
 	withText(v, fieldUnfit, m.Unfit)
 	withText(v, fieldUnfenced, m.Unfenced)
+	withText(v, fieldBarred, m.Barred)
 	for _, f := range m.Extra {
 		withRaw(v, f.Name, f.Value)
 	}
@@ -93,6 +96,7 @@ const (
 	fieldHandOff  = "regent_lease"
 	fieldUnfit    = "regent_unfit"
 	fieldUnfenced = "regent_unfenced"
+	fieldBarred   = "regent_barred"
 )
 
 func withText(v *value, key, s string) {

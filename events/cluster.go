@@ -87,6 +87,8 @@ type Member struct {
 	// Unfit says why the member's last promotion failed; empty: it did not. Others
 	// need not wait for it in a race.
 	Unfit string `json:"unfit,omitempty"`
+	// Barred is why the member can't lead as its host is; empty: it can.
+	Barred string `json:"barred,omitempty"`
 	// Unfenced is why the member's primary runs without a fence deadline (WaivedPause,
 	// WaivedFencingOff); empty: it has one, or needs none.
 	Unfenced string `json:"unfenced,omitempty"`

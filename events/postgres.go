@@ -45,6 +45,10 @@ type PostgresState struct {
 	PendingRestart bool           `json:"pending_restart,omitempty"`
 	// ClientBackends counts sessions of clients, ours excluded.
 	ClientBackends int `json:"client_backends,omitempty"`
+	// Watchdog is why the kernel's watchdog, which is required (watchdog.mode), doesn't
+	// work, so that the keeper would refuse to make this server the primary; empty: it
+	// works as far as is known, or nobody insists.
+	Watchdog string `json:"watchdog,omitempty"`
 }
 
 // DataDir is what the control file and the signal files say, server up or not.

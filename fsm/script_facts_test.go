@@ -34,6 +34,9 @@ func (a args) settings(self events.NodeName) events.Settings {
 // postgres is what the sensor sees: empty, broken, stopped, silent, primary or standby.
 func (e *env) postgres(d *datadriven.TestData, what string, a args) events.PostgresState {
 	p := events.PostgresState{ServerVersion: 150000, StartedAt: a["started"], PendingRestart: a.has("pending")}
+	if a.has("no_watchdog") {
+		p.Watchdog = "there is no /dev/watchdog"
+	}
 	p.Data = events.DataDir{Content: events.DataCluster, SystemID: testSystemID, CanRewind: !a.has("norewind")}
 	if a.has("sysid") {
 		p.Data.SystemID = events.SystemID(a["sysid"])
@@ -166,6 +169,8 @@ func member(spec string, a args) events.Member {
 			m.CheckpointPending = true
 		case "paused":
 			m.Pause = true
+		case "barred":
+			m.Barred = "there is no /dev/watchdog"
 		case "unfit":
 			m.Unfit = "exit status 1"
 		case "stopped", "starting":

@@ -289,7 +289,8 @@ func (e *env) simple(d *datadriven.TestData, a args) {
 		e.step(events.PeerObserved{ID: e.last["probe-peers"], Peer: events.Peer{
 			Name: name("name"), Reachable: !a.has("silent"), Primary: a.has("primary"),
 			Timeline: events.Timeline(max(1, a.num("tl"))), Position: events.LSN(a.num("lsn")),
-			Tags: events.Tags{NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority")))},
+			Tags:   events.Tags{NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority")))},
+			Barred: a.has("barred"),
 		}})
 	case "store-down":
 		e.step(events.DCSUnavailable{Why: "no answer"})

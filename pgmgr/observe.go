@@ -27,6 +27,9 @@ func (m *Manager) Observe(ctx context.Context) (events.PostgresState, error) {
 	st := events.PostgresState{Data: m.observeData(ctx)}
 	ks, err := m.pm.Status(ctx)
 	st.Running, st.PID = ks.Alive, ks.PID
+	if w := ks.Watchdog; w != nil && w.Mode == keeper.WatchdogRequired && !w.Active {
+		st.Watchdog = w.Problem
+	}
 	if st.PID == 0 {
 		st.PID = m.strangerPID(ks)
 		st.Running = st.Running || st.PID != 0

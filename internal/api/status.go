@@ -46,6 +46,7 @@ func (s *Server) describe(c *condition) []byte {
 	if r := scheduledRestart(&c.state); r != nil {
 		o.mapping("scheduled_restart", r)
 	}
+	o.flag("watchdog_failed", p.Watchdog != "")
 	own := s.describeSelf(c)
 	o.mapping("regent", &own)
 	return o.bytes()
@@ -144,6 +145,9 @@ func (s *Server) describeSelf(c *condition) object {
 		o.unsigned("down_timeline", uint64(timeline))
 	}
 	o.text("fencing", s.fencing(st))
+	if why := st.Postgres.State.Watchdog; why != "" {
+		o.text("watchdog", why)
+	}
 	if st.Journal != "" {
 		o.text("journal_degraded", st.Journal)
 	}
