@@ -18,7 +18,7 @@ const testSystemID = events.SystemID("7000000000000000001")
 func (a args) settings(self events.NodeName) events.Settings {
 	return events.Settings{
 		TTL: a.dur("ttl", 2*time.Second), LoopWait: a.dur("loop_wait", time.Second), RetryTimeout: time.Second,
-		PrimaryStartTimeout: a.dur("start_timeout", 300*time.Second), MaximumLagOnFailover: 1000,
+		PrimaryStartTimeout: a.dur("start_timeout", 300*time.Second), PrimaryStopTimeout: a.dur("stop_timeout", 0), MaximumLagOnFailover: 1000,
 		MemberSlotsTTL: a.dur("slots_ttl", 30*time.Minute), UseSlots: a.has("slots"), UsePgRewind: !a.has("no_rewind"),
 		RemoveDataDir: !a.has("keep_data"), CheckTimeline: a.has("check_timeline"),
 		StopWait: 10 * time.Second, MayBootstrap: true, Pause: a.has("pause"), FencingOff: a.has("fencing_off"), ConfigVersion: events.Revision(a.with(args{"config": "1"}).num("config")),
