@@ -81,7 +81,9 @@ type Member struct {
 	// isn't there yet; nobody may rewind from it (checkpoint_after_promote:false).
 	CheckpointPending bool `json:"checkpoint_pending,omitempty"`
 	PendingRestart    bool `json:"pending_restart,omitempty"`
-	Pause             bool `json:"pause,omitempty"`
+	// PendingReason is what that restart would change, in Patroni's form; published only.
+	PendingReason json.RawMessage `json:"pending_reason,omitempty"`
+	Pause         bool            `json:"pause,omitempty"`
 	// ScheduledRestart is a restart to come, in Patroni's form.
 	ScheduledRestart json.RawMessage `json:"scheduled_restart,omitempty"`
 	// Unfit says why the member's last promotion failed; empty: it did not. Others

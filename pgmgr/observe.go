@@ -61,7 +61,8 @@ func (m *Manager) observeServer(ctx context.Context, st *events.PostgresState) {
 	st.InRecovery = r.Recovering
 	st.CheckpointTimeline = r.CheckpointTimeline
 	st.ServerVersion, st.StartedAt = r.Version, r.StartedAt
-	st.PendingRestart = m.monitor.pendingRestart() || m.isRaised()
+	pending := m.monitor.pendingChanges().and(m.raisedNow())
+	st.PendingRestart, st.PendingReason = len(pending) > 0, pending.document()
 	st.ClientBackends = r.Clients
 	for _, s := range r.Standbys {
 		st.Standbys = append(st.Standbys, events.StandbyState{

@@ -38,6 +38,9 @@ func (s *Server) describe(c *condition) []byte {
 		o.text("database_system_identifier", string(id))
 	}
 	o.flag("pending_restart", p.PendingRestart)
+	if p.PendingRestart && p.PendingReason != nil && !s.old() {
+		o.stored("pending_restart_reason", p.PendingReason)
+	}
 	var who object
 	who.text("version", fsm.PatroniVersion)
 	who.text("scope", s.opt.Scope)
