@@ -43,6 +43,8 @@ type MemberData struct {
 	Unfit, Unfenced string
 	// Barred says why the member can't lead as its host is.
 	Barred string
+	// Orphan is a primary that the member found running while nobody leads.
+	Orphan events.NodeName
 	// Extra fields follow in the order given.
 	Extra []Field
 }
@@ -84,6 +86,7 @@ func EncodeMember(m MemberData) []byte {
 	withText(v, fieldUnfit, m.Unfit)
 	withText(v, fieldUnfenced, m.Unfenced)
 	withText(v, fieldBarred, m.Barred)
+	withText(v, fieldOrphan, string(m.Orphan))
 	for _, f := range m.Extra {
 		withRaw(v, f.Name, f.Value)
 	}
@@ -97,6 +100,7 @@ const (
 	fieldUnfit    = "regent_unfit"
 	fieldUnfenced = "regent_unfenced"
 	fieldBarred   = "regent_barred"
+	fieldOrphan   = "regent_orphan"
 )
 
 func withText(v *value, key, s string) {

@@ -89,6 +89,9 @@ type Member struct {
 	// Unfit says why the member's last promotion failed; empty: it did not. Others
 	// need not wait for it in a race.
 	Unfit string `json:"unfit,omitempty"`
+	// Orphan is a primary that this member found alive in a race: nobody leads, and it takes
+	// writes. Its own agent may be dead, so that nobody else tells of it.
+	Orphan NodeName `json:"orphan,omitempty"`
 	// Barred is why the member can't lead as its host is; empty: it can.
 	Barred string `json:"barred,omitempty"`
 	// Unfenced is why the member's primary runs without a fence deadline (WaivedPause,

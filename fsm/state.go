@@ -205,6 +205,7 @@ type RaceWork struct {
 	Probe    events.ActionID `json:"probe"`
 	Peers    []events.Peer   `json:"peers,omitempty"`
 	Verdict  string          `json:"verdict,omitempty"`
+	Orphan   events.NodeName `json:"orphan,omitempty"` // a primary that answered in the last round
 	RetryAt  events.Instant  `json:"retry_at,omitempty"`
 	Deferred bool            `json:"deferred,omitempty"` // a peer of equal rank was given its head start
 }

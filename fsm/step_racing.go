@@ -94,6 +94,7 @@ func racingRules() []rule {
 			},
 			do: func(e *effects) {
 				_, e.Race.Verdict = e.betterThanMe()
+				e.Race.Orphan = e.alivePrimary()
 				e.Race.Stage, e.Race.RetryAt = "wait", e.Now.Add(raceRetry)
 			},
 			status: raceStatus,
@@ -205,6 +206,16 @@ func (s *State) betterThanMe() (bool, string) {
 		return true, fmt.Sprintf("My timeline %d is behind last known cluster timeline %d", s.pg().Timeline, known)
 	}
 	return false, "nobody who answered is ahead"
+}
+
+// alivePrimary is a peer that answered as a primary while nobody leads; empty: none did.
+func (s *State) alivePrimary() events.NodeName {
+	for _, p := range s.Race.Peers {
+		if p.Reachable && p.Primary {
+			return p.Name
+		}
+	}
+	return ""
 }
 
 // behind reports whether the peer has WAL that this member lacks.

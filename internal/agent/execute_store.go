@@ -263,7 +263,7 @@ func memberData(m events.Member) dcs.MemberData {
 		CheckpointPending: m.CheckpointPending, Tags: dcs.PublishedTags(m.Tags.Raw), PendingRestart: m.PendingRestart,
 		XLogLocation: m.XLogLocation, ReceiveLSN: m.ReceiveLSN, ReplayLSN: m.ReplayLSN, ReplicationState: m.ReplicationState, Timeline: m.Timeline, Pause: m.Pause,
 		Regent: m.Regent, HandOff: m.HandOff, ScheduledRestart: m.ScheduledRestart, Unfit: m.Unfit, Unfenced: m.Unfenced,
-		Barred: m.Barred, PendingRestartReason: m.PendingReason,
+		Barred: m.Barred, Orphan: m.Orphan, PendingRestartReason: m.PendingReason,
 	}
 }
 
