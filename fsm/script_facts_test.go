@@ -179,3 +179,11 @@ func member(spec string, a args) events.Member {
 	}
 	return m
 }
+
+// found is what a member publishes of others.
+func found(m events.Member) string {
+	if m.Orphan == "" {
+		return ""
+	}
+	return " orphan=" + string(m.Orphan)
+}

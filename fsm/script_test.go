@@ -178,10 +178,7 @@ func (e *env) describe(action Action) string {
 	case GrantLease:
 		return fmt.Sprintf("grant-lease %s", a.TTL)
 	case PublishMember:
-		if a.Member.Orphan != "" {
-			return fmt.Sprintf("publish-member %s %s orphan=%s", a.Member.Role, a.Member.State, a.Member.Orphan)
-		}
-		return fmt.Sprintf("publish-member %s %s", a.Member.Role, a.Member.State)
+		return fmt.Sprintf("publish-member %s %s%s", a.Member.Role, a.Member.State, found(a.Member))
 	case WriteStatus:
 		return fmt.Sprintf("write-status %d", a.Optime)
 	case Cancel:
