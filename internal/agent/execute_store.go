@@ -275,7 +275,7 @@ func (a *Agent) writeHistory(ctx context.Context, o fsm.Ordered, act fsm.WriteHi
 		return
 	}
 	s := a.Snapshot()
-	lines := mergeHistory(s.Store.View.History.Lines, local, a.opt.Name, time.Now(), s.Settings.MaxTimelinesHistory)
+	lines := mergeHistory(s.Store.View.History.Lines, local, a.opt.Name, a.opt.Wall(), s.Settings.MaxTimelinesHistory)
 	rev, err := a.opt.Store.Commit(ctx, dcs.Txn{
 		Guards: []dcs.Guard{versionGuard(dcs.KeyHistory, act.Version)},
 		Writes: []dcs.Write{dcs.Put(dcs.KeyHistory, dcs.EncodeHistory(lines))},
