@@ -213,7 +213,7 @@ func (a *Arena) Replays(ctx context.Context) ([]string, error) {
 	}
 	var out []string
 	for _, n := range a.Cluster.Nodes() {
-		report, err := replay.Check(n.JournalDir())
+		report, err := replay.Check(n.JournalDir(), replay.AnyProgram)
 		if err != nil {
 			return out, fmt.Errorf("replay the journal of %s: %w", n.Name(), err)
 		}

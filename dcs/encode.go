@@ -41,6 +41,10 @@ type MemberData struct {
 	// Unfit says why the member's last promotion failed, Unfenced why its primary runs
 	// without a fence deadline.
 	Unfit, Unfenced string
+	// Barred says why the member can't lead as its host is.
+	Barred string
+	// Orphan is a primary that the member found running while nobody leads.
+	Orphan events.NodeName
 	// Extra fields follow in the order given.
 	Extra []Field
 }
@@ -81,6 +85,8 @@ func EncodeMember(m MemberData) []byte {
 	withText(v, fieldHandOff, string(m.HandOff))
 	withText(v, fieldUnfit, m.Unfit)
 	withText(v, fieldUnfenced, m.Unfenced)
+	withText(v, fieldBarred, m.Barred)
+	withText(v, fieldOrphan, string(m.Orphan))
 	for _, f := range m.Extra {
 		withRaw(v, f.Name, f.Value)
 	}
@@ -93,6 +99,8 @@ const (
 	fieldHandOff  = "regent_lease"
 	fieldUnfit    = "regent_unfit"
 	fieldUnfenced = "regent_unfenced"
+	fieldBarred   = "regent_barred"
+	fieldOrphan   = "regent_orphan"
 )
 
 func withText(v *value, key, s string) {

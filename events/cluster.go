@@ -81,12 +81,19 @@ type Member struct {
 	// isn't there yet; nobody may rewind from it (checkpoint_after_promote:false).
 	CheckpointPending bool `json:"checkpoint_pending,omitempty"`
 	PendingRestart    bool `json:"pending_restart,omitempty"`
-	Pause             bool `json:"pause,omitempty"`
+	// PendingReason is what that restart would change, in Patroni's form; published only.
+	PendingReason json.RawMessage `json:"pending_reason,omitempty"`
+	Pause         bool            `json:"pause,omitempty"`
 	// ScheduledRestart is a restart to come, in Patroni's form.
 	ScheduledRestart json.RawMessage `json:"scheduled_restart,omitempty"`
 	// Unfit says why the member's last promotion failed; empty: it did not. Others
 	// need not wait for it in a race.
 	Unfit string `json:"unfit,omitempty"`
+	// Orphan is a primary that this member found alive in a race: nobody leads, and it takes
+	// writes. Its own agent may be dead, so that nobody else tells of it.
+	Orphan NodeName `json:"orphan,omitempty"`
+	// Barred is why the member can't lead as its host is; empty: it can.
+	Barred string `json:"barred,omitempty"`
 	// Unfenced is why the member's primary runs without a fence deadline (WaivedPause,
 	// WaivedFencingOff); empty: it has one, or needs none.
 	Unfenced string `json:"unfenced,omitempty"`

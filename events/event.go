@@ -233,7 +233,12 @@ type Peer struct {
 	// reachable because its server is down, what its control file vouches for.
 	Position LSN  `json:"position,omitempty"`
 	Tags     Tags `json:"tags"`
+	// Barred: its host lacks what it needs to lead (a watchdog that is required).
+	Barred bool `json:"barred,omitempty"`
 }
+
+// MayLead reports whether the peer, if it answers, is one to whom the lead may go.
+func (p Peer) MayLead() bool { return !p.Tags.NoFailover && !p.Barred }
 
 // ---- operators ----
 

@@ -1,6 +1,9 @@
 package events
 
-import "strings"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // PostgresState is one whole observation of the PostgreSQL on this host. It is
 // level-triggered: each one replaces the last, so a lost or doubled one heals.
@@ -43,8 +46,14 @@ type PostgresState struct {
 	Standbys       []StandbyState `json:"standbys,omitempty"`
 	Slots          []SlotState    `json:"slots,omitempty"`
 	PendingRestart bool           `json:"pending_restart,omitempty"`
+	// PendingReason is what the restart would change, in Patroni's form.
+	PendingReason json.RawMessage `json:"pending_reason,omitempty"`
 	// ClientBackends counts sessions of clients, ours excluded.
 	ClientBackends int `json:"client_backends,omitempty"`
+	// Watchdog is why the kernel's watchdog, which is required (watchdog.mode), doesn't
+	// work, so that the keeper would refuse to make this server the primary; empty: it
+	// works as far as is known, or nobody insists.
+	Watchdog string `json:"watchdog,omitempty"`
 }
 
 // DataDir is what the control file and the signal files say, server up or not.

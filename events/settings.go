@@ -5,10 +5,12 @@ import "time"
 // Settings are everything configurable that a decision reads: the dynamic
 // configuration with Patroni's defaults filled in, and this member's own part.
 type Settings struct {
-	TTL                  time.Duration `json:"ttl"`
-	LoopWait             time.Duration `json:"loop_wait"`
-	RetryTimeout         time.Duration `json:"retry_timeout"`
-	PrimaryStartTimeout  time.Duration `json:"primary_start_timeout"`
+	TTL                 time.Duration `json:"ttl"`
+	LoopWait            time.Duration `json:"loop_wait"`
+	RetryTimeout        time.Duration `json:"retry_timeout"`
+	PrimaryStartTimeout time.Duration `json:"primary_start_timeout"`
+	// PrimaryStopTimeout, if it isn't 0, bounds each step of a demotion's stop: fast, immediate.
+	PrimaryStopTimeout   time.Duration `json:"primary_stop_timeout,omitempty"`
 	MaximumLagOnFailover int64         `json:"maximum_lag_on_failover"` // bytes
 	CheckTimeline        bool          `json:"check_timeline,omitempty"`
 	MaxTimelinesHistory  int           `json:"max_timelines_history,omitempty"`

@@ -87,7 +87,7 @@ func absorbStart(s *State, ev events.AgentStarted) {
 	if ev.Boot != old.Boot {
 		s.Unfit.Until = 0
 	}
-	s.Rejoin.Stage, s.Rejoin.Verdict = "", nil
+	s.Rejoin.Stage, s.Rejoin.Verdict, s.Rejoin.Unanswered, s.Rejoin.JudgeAfter = "", nil, 0, 0
 	s.Revive.RetryAt = 0
 	s.Lease.Former = old.Lease.all()
 	if ev.Boot != old.Boot {

@@ -18,7 +18,7 @@ const testSystemID = events.SystemID("7000000000000000001")
 func (a args) settings(self events.NodeName) events.Settings {
 	return events.Settings{
 		TTL: a.dur("ttl", 2*time.Second), LoopWait: a.dur("loop_wait", time.Second), RetryTimeout: time.Second,
-		PrimaryStartTimeout: a.dur("start_timeout", 300*time.Second), MaximumLagOnFailover: 1000,
+		PrimaryStartTimeout: a.dur("start_timeout", 300*time.Second), PrimaryStopTimeout: a.dur("stop_timeout", 0), MaximumLagOnFailover: 1000,
 		MemberSlotsTTL: a.dur("slots_ttl", 30*time.Minute), UseSlots: a.has("slots"), UsePgRewind: !a.has("no_rewind"),
 		RemoveDataDir: !a.has("keep_data"), CheckTimeline: a.has("check_timeline"),
 		StopWait: 10 * time.Second, MayBootstrap: true, Pause: a.has("pause"), FencingOff: a.has("fencing_off"), ConfigVersion: events.Revision(a.with(args{"config": "1"}).num("config")),
@@ -34,6 +34,9 @@ func (a args) settings(self events.NodeName) events.Settings {
 // postgres is what the sensor sees: empty, broken, stopped, silent, primary or standby.
 func (e *env) postgres(d *datadriven.TestData, what string, a args) events.PostgresState {
 	p := events.PostgresState{ServerVersion: 150000, StartedAt: a["started"], PendingRestart: a.has("pending")}
+	if a.has("no_watchdog") {
+		p.Watchdog = "there is no /dev/watchdog"
+	}
 	p.Data = events.DataDir{Content: events.DataCluster, SystemID: testSystemID, CanRewind: !a.has("norewind")}
 	if a.has("sysid") {
 		p.Data.SystemID = events.SystemID(a["sysid"])
@@ -166,6 +169,8 @@ func member(spec string, a args) events.Member {
 			m.CheckpointPending = true
 		case "paused":
 			m.Pause = true
+		case "barred":
+			m.Barred = "there is no /dev/watchdog"
 		case "unfit":
 			m.Unfit = "exit status 1"
 		case "stopped", "starting":
@@ -173,4 +178,12 @@ func member(spec string, a args) events.Member {
 		}
 	}
 	return m
+}
+
+// found is what a member publishes of others.
+func found(m events.Member) string {
+	if m.Orphan == "" {
+		return ""
+	}
+	return " orphan=" + string(m.Orphan)
 }

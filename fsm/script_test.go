@@ -178,7 +178,7 @@ func (e *env) describe(action Action) string {
 	case GrantLease:
 		return fmt.Sprintf("grant-lease %s", a.TTL)
 	case PublishMember:
-		return fmt.Sprintf("publish-member %s %s", a.Member.Role, a.Member.State)
+		return fmt.Sprintf("publish-member %s %s%s", a.Member.Role, a.Member.State, found(a.Member))
 	case WriteStatus:
 		return fmt.Sprintf("write-status %d", a.Optime)
 	case Cancel:
@@ -289,7 +289,8 @@ func (e *env) simple(d *datadriven.TestData, a args) {
 		e.step(events.PeerObserved{ID: e.last["probe-peers"], Peer: events.Peer{
 			Name: name("name"), Reachable: !a.has("silent"), Primary: a.has("primary"),
 			Timeline: events.Timeline(max(1, a.num("tl"))), Position: events.LSN(a.num("lsn")),
-			Tags: events.Tags{NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority")))},
+			Tags:   events.Tags{NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority")))},
+			Barred: a.has("barred"),
 		}})
 	case "store-down":
 		e.step(events.DCSUnavailable{Why: "no answer"})

@@ -205,6 +205,7 @@ type RaceWork struct {
 	Probe    events.ActionID `json:"probe"`
 	Peers    []events.Peer   `json:"peers,omitempty"`
 	Verdict  string          `json:"verdict,omitempty"`
+	Orphan   events.NodeName `json:"orphan,omitempty"` // a primary that answered in the last round
 	RetryAt  events.Instant  `json:"retry_at,omitempty"`
 	Deferred bool            `json:"deferred,omitempty"` // a peer of equal rank was given its head start
 }
@@ -250,7 +251,11 @@ type RejoinWork struct {
 	Starts    int             `json:"starts,omitempty"`
 	Stalls    int             `json:"stalls,omitempty"` // followed, but never streamed
 	NotBefore events.Instant  `json:"not_before,omitempty"`
-	Why       string          `json:"why,omitempty"`
+	// Unanswered counts judgements in a row that failed, as a rule because the leader
+	// can't be reached; JudgeAfter holds back the next one.
+	Unanswered int            `json:"unanswered,omitempty"`
+	JudgeAfter events.Instant `json:"judge_after,omitempty"`
+	Why        string         `json:"why,omitempty"`
 	// Reinit: an operator wants a new copy; FromLeader: of the leader's data.
 	Reinit     bool `json:"reinit,omitempty"`
 	FromLeader bool `json:"from_leader,omitempty"`

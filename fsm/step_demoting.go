@@ -25,13 +25,20 @@ func (e *effects) beginDemotion(w DemoteWork) {
 		e.afterStop(0)
 		return
 	}
-	patience := 5 * time.Second
-	if w.HandOff {
-		// A clean stop is worth waiting for, but not for ever: a standby that hangs, or an
-		// archiver, would keep everybody without a primary.
-		patience = max(e.Settings.StopWait, time.Second)
+	e.operate(Stop{Mode: w.Mode, Checkpoint: w.HandOff, Patience: e.stopPatience(w.HandOff)})
+}
+
+// stopPatience bounds each step of a primary's stop. A clean one is worth waiting for, but
+// not for ever: a standby that hangs, or an archiver, would keep everybody without a primary.
+func (s *State) stopPatience(clean bool) time.Duration {
+	switch {
+	case s.Settings.PrimaryStopTimeout > 0:
+		return s.Settings.PrimaryStopTimeout
+	case clean:
+		return max(s.Settings.StopWait, time.Second)
+	default:
+		return 5 * time.Second
 	}
-	e.operate(Stop{Mode: w.Mode, Checkpoint: w.HandOff, Patience: patience})
 }
 
 // beginStop is the same for an agent that ends.
@@ -187,7 +194,7 @@ func giveUpRules() []rule {
 					e.afterStop(0)
 				case e.Now < e.Demote.RetryAt:
 				case e.Demote.Kills < 2:
-					e.operate(Stop{Mode: e.Demote.Mode, Patience: 5 * time.Second})
+					e.operate(Stop{Mode: e.Demote.Mode, Patience: e.stopPatience(false)})
 				default:
 					e.operate(Stop{Mode: "kill"})
 				}
@@ -208,7 +215,7 @@ func giveUpRules() []rule {
 			},
 			do: func(e *effects) {
 				e.Demote.Stage, e.Demote.StageAt, e.Demote.Mode = "stop", e.Now, "fast"
-				e.operate(Stop{Mode: "fast", Patience: 5 * time.Second})
+				e.operate(Stop{Mode: "fast", Patience: e.stopPatience(false)})
 			},
 			status: func(s *State) string { return "Demoting self (" + s.Demote.Mode + ")" },
 		},

@@ -75,7 +75,7 @@ func followingRules() []rule {
 				return true, "streaming from " + orNone(s.pg().Upstream)
 			},
 			status: func(s *State) string {
-				if s.unlocked() && s.Settings.Tags.NoFailover {
+				if s.unlocked() && (s.Settings.Tags.NoFailover || s.pg().Watchdog != "") {
 					return "following a different leader because I am not allowed to promote"
 				}
 				return secondaryStatus(s)
@@ -204,6 +204,9 @@ func (s *State) patienceEnd() events.Instant {
 	return from.Add(patience * time.Duration(1<<min(s.Rejoin.Stalls, 5)))
 }
 
+// noWatchdog bars a member from leading before it has won and its keeper refuses.
+const noWatchdog = "the watchdog is required and doesn't work: "
+
 // mayRace: may this member lead at all, now?
 func (s *State) mayRace() (bool, string) {
 	back, whyBack := s.standsBack()
@@ -212,6 +215,8 @@ func (s *State) mayRace() (bool, string) {
 		return false, "tagged nofailover"
 	case s.Settings.Tags.FailoverPriority < 0:
 		return false, "failover_priority forbids it"
+	case s.pg().Watchdog != "":
+		return false, noWatchdog + s.pg().Watchdog
 	case s.Settings.Pause && s.wish().Candidate != s.Self:
 		return false, "maintenance mode is on"
 	case s.Now < s.resumedEnd():

@@ -155,6 +155,8 @@ func claimable(s *State) (bool, string) {
 		return false, "the configuration has no bootstrap section"
 	case s.Settings.Tags.NoFailover:
 		return false, "tagged nofailover"
+	case s.pg().Watchdog != "":
+		return false, noWatchdog + s.pg().Watchdog
 	case s.Lease.ID == "":
 		return false, "no lease yet"
 	case s.Settings.Pause:

@@ -94,6 +94,7 @@ func racingRules() []rule {
 			},
 			do: func(e *effects) {
 				_, e.Race.Verdict = e.betterThanMe()
+				e.Race.Orphan = e.alivePrimary()
 				e.Race.Stage, e.Race.RetryAt = "wait", e.Now.Add(raceRetry)
 			},
 			status: raceStatus,
@@ -171,19 +172,19 @@ func (s *State) betterThanMe() (bool, string) {
 	word := f.Leader == ""
 	for _, p := range s.Race.Peers {
 		complete := p.Position >= mine && p.Timeline >= s.pg().Timeline
-		if f.Candidate == p.Name && p.Name != s.Self && p.Reachable && !p.Tags.NoFailover && (word || complete) {
+		if f.Candidate == p.Name && p.Name != s.Self && p.Reachable && p.MayLead() && (word || complete) {
 			return true, fmt.Sprintf("an operator asked for %s, which is healthy", p.Name)
 		}
 	}
 	for _, p := range s.Race.Peers {
 		switch {
-		case !p.Reachable && !p.Tags.NoFailover && s.behind(p) && s.phaseAge() < s.comebackWait():
+		case !p.Reachable && p.MayLead() && s.behind(p) && s.phaseAge() < s.comebackWait():
 			return true, fmt.Sprintf("%s has WAL up to %s on timeline %d, and its PostgreSQL is not up; it is given %s",
 				p.Name, p.Position, p.Timeline, s.comebackWait())
 		case !p.Reachable:
 		case p.Primary:
 			return true, fmt.Sprintf("Primary (%s) is still alive", p.Name)
-		case p.Tags.NoFailover:
+		case !p.MayLead():
 		case f.Candidate == s.Self && word:
 		case f.Leader == s.Self && f.Candidate == "" && p.Position >= mine && p.Timeline >= s.pg().Timeline:
 			return true, fmt.Sprintf("an operator asked for another leader than %s, and %s can take over", s.Self, p.Name)
@@ -207,6 +208,16 @@ func (s *State) betterThanMe() (bool, string) {
 	return false, "nobody who answered is ahead"
 }
 
+// alivePrimary is a peer that answered as a primary while nobody leads; empty: none did.
+func (s *State) alivePrimary() events.NodeName {
+	for _, p := range s.Race.Peers {
+		if p.Reachable && p.Primary {
+			return p.Name
+		}
+	}
+	return ""
+}
+
 // behind reports whether the peer has WAL that this member lacks.
 func (s *State) behind(p events.Peer) bool {
 	return p.Position > s.position() && p.Timeline >= s.pg().Timeline
@@ -221,7 +232,7 @@ func (s *State) comebackWait() time.Duration { return max(s.Settings.TTL, 5*time
 // failover_priority, then by name.
 func (s *State) outranked() (bool, string) {
 	for _, p := range s.Race.Peers {
-		if !p.Reachable || p.Primary || p.Tags.NoFailover || p.Position != s.position() || p.Timeline != s.pg().Timeline {
+		if !p.Reachable || p.Primary || !p.MayLead() || p.Position != s.position() || p.Timeline != s.pg().Timeline {
 			continue
 		}
 		if s.unfit(p.Name) && s.Unfit.Count == 0 {
@@ -268,7 +279,7 @@ func (s *State) candidates(standbys []events.StandbyState) []events.NodeName {
 	}
 	var list []ranked
 	for _, m := range s.view().Members {
-		if m.Name == s.Self || m.APIURL == "" || m.Tags.NoFailover || m.IsPrimary() {
+		if m.Name == s.Self || m.APIURL == "" || m.Tags.NoFailover || m.Barred != "" || m.IsPrimary() {
 			continue
 		}
 		at, running := m.XLogLocation, m.State == "running"

@@ -222,6 +222,15 @@ func ladderRules() []rule {
 		},
 		reinitWaitingRule(),
 		{
+			id: "judge-later", when: func(s *State) (bool, string) {
+				if s.Now >= s.Rejoin.JudgeAfter || !s.sameLeadership() {
+					return false, "no comparison has just failed"
+				}
+				return true, s.unanswered()
+			},
+			status: rejoinStatus,
+		},
+		{
 			id: "judge", when: func(s *State) (bool, string) {
 				switch s.verdict() {
 				case "", events.VerdictWait:
@@ -326,6 +335,9 @@ func (e *effects) judge() {
 	if tl := m.Timeline; tl != e.Rejoin.Timeline {
 		e.Rejoin = RejoinWork{Timeline: tl}
 	}
+	if !e.sameLeadership() {
+		e.Rejoin.Unanswered, e.Rejoin.JudgeAfter = 0, 0
+	}
 	e.Rejoin.Stage, e.Rejoin.Leader, e.Rejoin.Verdict = "judge", e.leader().Name, nil
 	e.Rejoin.Since = e.Store.LeaderSince
 	e.operate(Judge{Upstream: *up})
@@ -340,6 +352,7 @@ func (e *effects) outcomeRejoin(ev events.ActionFinished) {
 	switch ev.Action {
 	case Judge{}.Kind():
 		if done {
+			e.Rejoin.Unanswered, e.Rejoin.JudgeAfter = 0, 0
 			e.Rejoin.Verdict = ev.Result.Divergence
 			switch e.verdict() {
 			case events.VerdictWait:
@@ -348,7 +361,9 @@ func (e *effects) outcomeRejoin(ev events.ActionFinished) {
 				e.Postgres.Wrote, e.Postgres.Judged = false, e.Rejoin.Since
 			}
 		} else {
-			e.Rejoin.NotBefore = e.Now.Add(time.Second / 2)
+			e.Rejoin.Unanswered++
+			wait := min(e.backoff(e.Rejoin.Unanswered), e.Settings.LoopWait)
+			e.Rejoin.JudgeAfter = e.Now.Add(max(wait, time.Second/2))
 		}
 	case Rewind{}.Kind():
 		// Whatever pg_rewind says, the histories are compared again (S23).
@@ -379,8 +394,20 @@ func (s *State) backoff(failures int) time.Duration {
 	return min(500*time.Millisecond<<min(max(failures-1, 0), 7), time.Minute)
 }
 
+// sameLeadership: the last judgement was against the holder of today, since it holds.
+func (s *State) sameLeadership() bool {
+	return s.Rejoin.Leader == s.leader().Name && s.Rejoin.Since == s.Store.LeaderSince
+}
+
+// unanswered says that judgements fail, in words that stay the same while they do.
+func (s *State) unanswered() string {
+	return fmt.Sprintf("comparing our history with that of %s fails, and is tried again: %s", s.Rejoin.Leader, s.Rejoin.Why)
+}
+
 func rejoinStatus(s *State) string {
 	switch {
+	case s.Rejoin.Unanswered > 0 && s.sameLeadership() && (s.Op == nil || s.doing(Judge{})):
+		return s.unanswered()
 	case s.doing(Rewind{}):
 		return "running pg_rewind from " + string(s.Rejoin.Leader)
 	case s.doing(Clone{}):

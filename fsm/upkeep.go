@@ -262,6 +262,7 @@ func (s *State) deadlines() []SetTimer {
 		{"read", s.Store.RetryAt},
 		{"race", s.Race.RetryAt},
 		{"rejoin", s.Rejoin.NotBefore},
+		{"judge", s.Rejoin.JudgeAfter},
 		{"restart", s.Revive.RetryAt},
 		{"hand_off", s.Demote.Until},
 		{"stop", s.Demote.RetryAt},

@@ -202,16 +202,17 @@ func parseMB(v string) (int, bool) {
 
 // commandLine is the postmaster's. A standby needs at least what its control file
 // demands for hot standby; raised names what was lifted to that.
-func (c Config) commandLine(params map[string]string, control ControlData, standby bool) (args, raised []string) {
+func (c Config) commandLine(params map[string]string, control ControlData, standby bool) (args []string, raised changes) {
 	args = []string{
 		c.tool("postgres"), "-D", c.DataDir, "--config-file=" + c.confPath("postgresql.conf"),
 		"--listen_addresses=" + params["listen_addresses"], "--port=" + params["port"], "--cluster_name=" + params["cluster_name"],
 	}
+	raised = changes{}
 	for _, g := range commandLineGUCs() {
 		value := params[g.name]
 		if standby && g.control != nil {
 			if need := g.control(control); atoi(value) < need {
-				raised = append(raised, fmt.Sprintf("%s %s→%d", g.name, value, need))
+				raised[g.name] = change{Old: strconv.Itoa(need), New: value}
 				value = strconv.Itoa(need)
 			}
 		}

@@ -149,8 +149,8 @@ func TestStandbyRunsWithThePrimarysHigherLimits(t *testing.T) {
 	if got := b.sql("SHOW max_connections"); got != "47" {
 		t.Errorf("max_connections is %s", got)
 	}
-	if !b.observe().PendingRestart {
-		t.Error("no restart is pending")
+	if st := b.observe(); !st.PendingRestart || string(st.PendingReason) != `{"max_connections":{"old_value":"47","new_value":"30"}}` {
+		t.Errorf("a restart is pending: %v, for %s", st.PendingRestart, st.PendingReason)
 	}
 }
 

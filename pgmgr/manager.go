@@ -49,7 +49,7 @@ type Manager struct {
 	cfg Config
 	// raised: the standby runs with parameters of its control file that are higher
 	// than configured, so a restart is due once the primary has lowered its own.
-	raised bool
+	raised changes
 	// rejected holds parameters that this server doesn't take, so that they are
 	// checked once and not at each write of the configuration.
 	rejected rejectedParams
@@ -102,13 +102,13 @@ func (m *Manager) config() Config {
 	return m.cfg
 }
 
-func (m *Manager) setRaised(v bool) {
+func (m *Manager) setRaised(v changes) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.raised = v
 }
 
-func (m *Manager) isRaised() bool {
+func (m *Manager) raisedNow() changes {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.raised

@@ -30,7 +30,7 @@ type monitor struct {
 	// loadTime is the last configuration load whose pending restarts are known:
 	// pg_settings is the expensive part of the query and changes only with a load.
 	loadTime string
-	pending  bool
+	pending  changes
 	// received remembers the highest timeline that a walreceiver of the server
 	// started at startedAt had, for the time after it ended.
 	startedAt string
@@ -60,9 +60,7 @@ SELECT pg_catalog.row_to_json(o)::pg_catalog.text FROM (SELECT
      FROM pg_catalog.pg_replication_slots WHERE NOT temporary ORDER BY slot_name) s) AS slots,
   pg_catalog.pg_conf_load_time()::pg_catalog.text AS loaded_at,
   CASE WHEN pg_catalog.pg_conf_load_time()::pg_catalog.text IS DISTINCT FROM $1::pg_catalog.text THEN EXISTS (
-     SELECT 1 FROM pg_catalog.pg_settings WHERE pending_restart
-       AND name NOT IN ('hot_standby', 'restore_command', 'primary_conninfo', 'primary_slot_name')
-       AND name NOT LIKE 'recovery\_target%') END AS pending_restart,
+     SELECT 1 FROM pg_catalog.pg_settings WHERE ` + pendingWhere + `) END AS pending_restart,
   (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'
      AND pid <> pg_catalog.pg_backend_pid() AND application_name NOT IN ('` + appMonitor + `', '` + appVerb + `')) AS clients
   FROM (SELECT pg_catalog.pg_is_in_recovery() AS recovering) r) o`
@@ -171,14 +169,10 @@ func (mo *monitor) connect(ctx context.Context, cfg Config) error {
 func (mo *monitor) query(ctx context.Context) (monitorRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	res := mo.conn.ExecPrepared(ctx, monitorStatement, [][]byte{[]byte(mo.loadTime)}, nil, nil).Read()
-	var r monitorRow
-	err := res.Err
-	if err == nil && len(res.Rows) != 1 {
-		err = errNoRow
-	}
-	if err == nil {
-		err = json.Unmarshal(res.Rows[0][0], &r)
+	r, err := mo.read(ctx)
+	var pending changes
+	if err == nil && r.PendingRestart != nil && *r.PendingRestart {
+		pending, err = askPending(ctx, mo.conn)
 	}
 	if err != nil {
 		if sqlCode(err) == "" || mo.conn.IsClosed() {
@@ -188,9 +182,22 @@ func (mo *monitor) query(ctx context.Context) (monitorRow, error) {
 		return monitorRow{}, err
 	}
 	if r.PendingRestart != nil {
-		mo.loadTime, mo.pending = r.LoadedAt, *r.PendingRestart
+		mo.loadTime, mo.pending = r.LoadedAt, pending
 	}
 	return r, nil
+}
+
+// read runs the prepared statement alone.
+func (mo *monitor) read(ctx context.Context) (r monitorRow, err error) {
+	res := mo.conn.ExecPrepared(ctx, monitorStatement, [][]byte{[]byte(mo.loadTime)}, nil, nil).Read()
+	switch {
+	case res.Err != nil:
+		return r, res.Err
+	case len(res.Rows) != 1:
+		return r, errNoRow
+	}
+	err = json.Unmarshal(res.Rows[0][0], &r)
+	return r, err
 }
 
 // timelineOf is the timeline of a standby: that of the WAL it receives, or after
@@ -215,7 +222,8 @@ func (mo *monitor) learn(tl events.Timeline) {
 	mo.received = max(mo.received, tl)
 }
 
-func (mo *monitor) pendingRestart() bool {
+// pendingChanges are replaced, never changed.
+func (mo *monitor) pendingChanges() changes {
 	mo.mu.Lock()
 	defer mo.mu.Unlock()
 	return mo.pending

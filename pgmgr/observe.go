@@ -27,6 +27,9 @@ func (m *Manager) Observe(ctx context.Context) (events.PostgresState, error) {
 	st := events.PostgresState{Data: m.observeData(ctx)}
 	ks, err := m.pm.Status(ctx)
 	st.Running, st.PID = ks.Alive, ks.PID
+	if w := ks.Watchdog; w != nil && w.Mode == keeper.WatchdogRequired && !w.Active {
+		st.Watchdog = w.Problem
+	}
 	if st.PID == 0 {
 		st.PID = m.strangerPID(ks)
 		st.Running = st.Running || st.PID != 0
@@ -58,7 +61,8 @@ func (m *Manager) observeServer(ctx context.Context, st *events.PostgresState) {
 	st.InRecovery = r.Recovering
 	st.CheckpointTimeline = r.CheckpointTimeline
 	st.ServerVersion, st.StartedAt = r.Version, r.StartedAt
-	st.PendingRestart = m.monitor.pendingRestart() || m.isRaised()
+	pending := m.monitor.pendingChanges().and(m.raisedNow())
+	st.PendingRestart, st.PendingReason = len(pending) > 0, pending.document()
 	st.ClientBackends = r.Clients
 	for _, s := range r.Standbys {
 		st.Standbys = append(st.Standbys, events.StandbyState{

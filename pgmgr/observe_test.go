@@ -2,6 +2,7 @@ package pgmgr
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,6 +88,7 @@ func TestPendingRestartAndReload(t *testing.T) {
 		t.Fatal("a restart is pending after a fresh start")
 	}
 	a.param("shared_buffers", "24MB")
+	a.param("max_connections", "70")
 	a.param("work_mem", "5MB")
 	changed, err := a.WriteConfig(a.ctx(), RolePrimary, nil)
 	a.must("write", err)
@@ -95,8 +97,13 @@ func TestPendingRestartAndReload(t *testing.T) {
 	}
 	a.must("reload", a.Reload(a.ctx()))
 	a.eventually("the reload is seen", func() error {
-		if !a.observe().PendingRestart {
+		st := a.observe()
+		if !st.PendingRestart {
 			return errors.New("no restart is pending")
+		}
+		const want = `{"max_connections":{"old_value":"30","new_value":"70"},"shared_buffers":{"old_value":"16MB","new_value":"24MB"}}`
+		if got := string(st.PendingReason); got != want {
+			return fmt.Errorf("it is pending because of %s, want %s", got, want)
 		}
 		return nil
 	})

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -157,9 +156,9 @@ func (m *Manager) prepareStart(ctx context.Context, o StartOptions) (keeper.Star
 	params, _ := cfg.serverParameters(version)
 	args, raised := cfg.commandLine(params, control, o.Standby)
 	if len(raised) > 0 {
-		m.log.Warn("parameters of the control file are higher than configured, a restart is pending", "raised", strings.Join(raised, ", "))
+		m.log.Warn("parameters of the control file are higher than configured, a restart is pending", "raised", string(raised.document()))
 	}
-	m.setRaised(len(raised) > 0)
+	m.setRaised(raised)
 	adj, err := os.ReadFile(oomFile)
 	if err != nil {
 		adj = nil // another system, which adjusts nothing

@@ -248,7 +248,7 @@ func (d *daemon) settings(dynamic []byte, patroni bool) (events.Settings, pgmgr.
 	set, pgc, problems, err := agent.Translate(local, dynamic, patroni)
 	d.warn(problems)
 	if err == nil {
-		d.keeper.Back(watchdogOf(local.Watchdog, set.TTL))
+		d.keeper.Back(watchdogOf(local.Watchdog, set.TTL), set.TTL)
 	}
 	return set, pgc, err
 }

@@ -48,6 +48,8 @@ type Config struct {
 
 	network network               // tests replace it; nil: TCP
 	now     func() events.Instant // tests replace it; nil: the boot clock
+	// diskOf lets tests put faults over the folder; nil: none.
+	diskOf func(logAndTerms) logAndTerms
 }
 
 // Timings of raft. The defaults suit one data centre.
@@ -94,6 +96,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.now == nil {
 		c.now = mono.Now
+	}
+	if c.diskOf == nil {
+		c.diskOf = func(folder logAndTerms) logAndTerms { return folder }
 	}
 	return c
 }

@@ -20,10 +20,8 @@ import (
 // another matter, because raft panics over it: here the call waits until it can, so that
 // this node takes no part in elections, and heals.
 type disk struct {
-	store interface {
-		raft.LogStore
-		raft.StableStore
-	}
+	store  logAndTerms
+	speed  *speed
 	queued *queued
 	dir    string
 	log    *throttle
@@ -31,6 +29,12 @@ type disk struct {
 
 	mu      sync.Mutex // guards trouble
 	trouble error
+}
+
+// logAndTerms is what raft keeps in the raft folder.
+type logAndTerms interface {
+	raft.LogStore
+	raft.StableStore
 }
 
 // termKey is the one whose loss raft doesn't survive.
@@ -59,8 +63,11 @@ func (d *disk) note(err error) error {
 	return nil
 }
 
-// ailing is why the folder couldn't be written the last time; nil if it could.
+// ailing is why the folder couldn't be written the last time, or can't be now; nil if it could.
 func (d *disk) ailing() error {
+	if under := d.speed.standing(); under > 0 {
+		return fmt.Errorf("%w, for %v: %s", errStandsStill, under.Round(time.Millisecond), d.dir)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.trouble
@@ -80,7 +87,10 @@ func (d *disk) StoreLog(entry *raft.Log) error { return d.StoreLogs([]*raft.Log{
 
 // StoreLogs implements raft.LogStore.
 func (d *disk) StoreLogs(entries []*raft.Log) error {
-	err := d.note(d.store.StoreLogs(entries))
+	d.speed.begin()
+	err := d.store.StoreLogs(entries)
+	d.speed.end()
+	err = d.note(err)
 	if err == nil {
 		d.queued.stored(entries...)
 	}

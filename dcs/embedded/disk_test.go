@@ -123,7 +123,7 @@ func TestATermWaitsUntilItIsStored(t *testing.T) {
 	c := newCluster(t, 1).startAll()
 	inner := &sick{InmemStore: raft.NewInmemStore()}
 	inner.failing.Store(true)
-	d := &disk{store: inner, queued: &queued{}, dir: "x", log: c.nodes[0].store.quiet, ctx: c.nodes[0].store.life}
+	d := &disk{store: inner, speed: newSpeed(Timings{}, c.nodes[0].cfg.now), queued: &queued{}, dir: "x", log: c.nodes[0].store.quiet, ctx: c.nodes[0].store.life}
 	if err := d.SetUint64([]byte("LastVoteTerm"), 1); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a vote that can't be stored: %v", err)
 	}

@@ -95,7 +95,8 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 		s.end()
 		return nil, errors.Join(fmt.Errorf("start raft: %w: %w", dcs.ErrBroken, err), s.transport.Close(), s.outside.Close())
 	}
-	s.disk = &disk{store: folder.logs, queued: &s.replica.queued, dir: cfg.DataDir, log: quiet, ctx: s.life}
+	s.disk = &disk{store: cfg.diskOf(folder.logs), speed: newSpeed(cfg.Timings, cfg.now), queued: &s.replica.queued, dir: cfg.DataDir, log: quiet, ctx: s.life}
+	s.transport.silent = s.disk.silent
 	recent, err := raft.NewLogCache(recentEntries, s.disk)
 	if err != nil {
 		s.end()

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 // Safety rule S18: raft's leader is kept off the node of the leader key's holder
 // while a healthy voter exists elsewhere. If both die together, failover has to wait
 // for an election before the lease even begins to run out.
+//
+// It also leaves a node whose disk is slow (speed.go), for one whose disk is at least twice
+// as fast, if need be the holder's; a slow disk never gets it.
 
 const (
 	// closeLog is how far a healthy voter's log may be behind, in entries.
@@ -29,10 +33,11 @@ const (
 func (s *Store) place(ctx context.Context) {
 	m := moves{pause: s.cfg.Timings.TransferPause, settle: s.cfg.Timings.TransferPause / 5}
 	for {
-		changed, standing, health := s.replica.changed.wait(), s.standing.wait(), s.health.wait()
+		changed, standing, health, turned := s.replica.changed.wait(), s.standing.wait(), s.health.wait(), s.disk.speed.turned.wait()
 		var again <-chan time.Time
-		if wait := m.wait(s.misplaced(), s.cfg.now()); wait == 0 {
-			if s.moveAway(ctx) {
+		from := s.misplaced()
+		if wait := m.wait(from != "", s.cfg.now()); wait == 0 {
+			if s.moveAway(ctx, from) {
 				m.moved()
 			} else {
 				m.failed()
@@ -46,6 +51,7 @@ func (s *Store) place(ctx context.Context) {
 			return
 		case <-changed:
 		case <-standing:
+		case <-turned:
 		case <-health:
 			m.pause = s.cfg.Timings.TransferPause
 		case <-again:
@@ -86,12 +92,24 @@ func (m *moves) moved() { m.since = 0 }
 
 func (m *moves) failed() { m.pause = min(2*m.pause, placeRetryMax) }
 
-// misplaced: this node leads raft and holds the leader key, and isn't alone.
-func (s *Store) misplaced() bool {
-	if s.current() == nil || s.replica.holder() != s.cfg.Name {
-		return false
+// The nodes that the raft leader leaves.
+const (
+	slowNode    = "a node whose disk is slow"
+	holdersNode = "the holder's node"
+)
+
+// misplaced says which of them this node is, if it leads raft and isn't alone.
+func (s *Store) misplaced() string {
+	if s.current() == nil || s.disk.speed.standing() > 0 || len(s.otherVoters()) == 0 {
+		return ""
 	}
-	return len(s.otherVoters()) > 0
+	switch {
+	case s.disk.speed.usual() >= s.disk.speed.slow:
+		return slowNode
+	case s.replica.holder() == s.cfg.Name:
+		return holdersNode
+	}
+	return ""
 }
 
 func (s *Store) otherVoters() []raft.Server {
@@ -106,28 +124,51 @@ func (s *Store) otherVoters() []raft.Server {
 
 // moveAway transfers leadership to the healthiest other voter; false if there is none
 // or raft couldn't.
-func (s *Store) moveAway(ctx context.Context) bool {
-	target, ok := s.healthiest(ctx)
+func (s *Store) moveAway(ctx context.Context, from string) bool {
+	slow := from == slowNode
+	if slow {
+		s.quiet.warn("the disk of the raft folder is slow: another node should lead the store", s.cfg.DataDir,
+			"dir", s.cfg.DataDir, "write", s.disk.speed.usual().Round(time.Millisecond))
+	}
+	target, ok := s.healthiest(ctx, slow)
 	if !ok {
-		s.quiet.info("the raft leader stays on the holder's node: no other voter is healthy", "")
+		s.quiet.info("the raft leader stays on "+from+": no other voter is healthy, and fast enough", "")
 		return false
 	}
 	bounded, cancel := context.WithTimeout(ctx, 2*s.cfg.Timings.Election+time.Second)
 	defer cancel()
 	err := s.wait(bounded, func() raft.Future { return s.raft.LeadershipTransferToServer(target.ID, target.Address) })
 	if err != nil {
-		s.quiet.info("move the raft leader off the holder's node", "", "to", nameOf(target.ID), "err", err)
+		s.quiet.info("move the raft leader off "+from, "", "to", nameOf(target.ID), "err", err)
 		return false
 	}
-	s.log.Info("moved the raft leader off the holder's node", "to", nameOf(target.ID))
+	s.log.Info("moved the raft leader off "+from, "to", nameOf(target.ID))
 	return true
 }
 
 // healthiest is the voter with the longest log among those that answer now, follow
-// this leader, heard of it lately, and are close behind. Ties go by name.
-func (s *Store) healthiest(ctx context.Context) (best raft.Server, found bool) {
+// this leader, heard of it lately, are close behind, and store fast enough. Ties go by name.
+// A slow leader asks the holder's node last, because it could not stay there.
+func (s *Store) healthiest(ctx context.Context, slow bool) (best raft.Server, found bool) {
 	voters := s.otherVoters()
-	return fittest(voters, s.askStatus(ctx, voters), s.healthy())
+	answers := s.askStatus(ctx, voters)
+	want := s.healthy()
+	want.write = s.disk.speed.slow
+	if !slow {
+		return fittest(voters, answers, want)
+	}
+	want.write = s.disk.speed.usual() / 2
+	holder := s.replica.holder()
+	elsewhere := slices.Clone(answers)
+	for i, voter := range voters {
+		if nameOf(voter.ID) == string(holder) {
+			elsewhere[i] = nil
+		}
+	}
+	if best, found = fittest(voters, elsewhere, want); found {
+		return best, true
+	}
+	return fittest(voters, answers, want)
 }
 
 // healthy is what this leader expects of a voter now.
@@ -160,6 +201,7 @@ type health struct {
 	leader  string        // whom it must follow
 	applied uint64        // how far the leader is
 	age     time.Duration // how long ago it may have been up to date
+	write   time.Duration // usual time to store an entry that is too long; 0: none is
 }
 
 // fittest picks from voters by their answers; nil means that none came.
@@ -168,7 +210,8 @@ func fittest(voters []raft.Server, answers []*Status, h health) (best raft.Serve
 	for i, voter := range voters {
 		st := answers[i]
 		if st == nil || st.Trouble != "" || st.ID != string(voter.ID) || st.LeaderID != h.leader ||
-			st.Age < 0 || st.Age > h.age || st.Applied+closeLog < h.applied {
+			st.Age < 0 || st.Age > h.age || st.Applied+closeLog < h.applied ||
+			(h.write > 0 && st.Write >= h.write) {
 			continue
 		}
 		if !found || st.Applied > most || (st.Applied == most && voter.ID < best.ID) {

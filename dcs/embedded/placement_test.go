@@ -30,7 +30,7 @@ func TestTheRaftLeaderLeavesTheHoldersNode(t *testing.T) {
 
 func TestOnlyAHealthyVoterIsFitToLead(t *testing.T) {
 	voters := []raft.Server{{ID: "c"}, {ID: "b"}}
-	limits := health{leader: "a", applied: 1000, age: time.Second}
+	limits := health{leader: "a", applied: 1000, age: time.Second, write: 100 * time.Millisecond}
 	fit := Status{LeaderID: "a", Applied: 990, Age: time.Millisecond}
 	spoilt := map[string]func(*Status){
 		"another server answers":    func(s *Status) { s.ID = "x" },
@@ -38,6 +38,7 @@ func TestOnlyAHealthyVoterIsFitToLead(t *testing.T) {
 		"never heard of the leader": func(s *Status) { s.Age = -1 },
 		"heard of it long ago":      func(s *Status) { s.Age = 2 * time.Second },
 		"far behind":                func(s *Status) { s.Applied = 900 },
+		"stores slowly":             func(s *Status) { s.Write = 100 * time.Millisecond },
 	}
 	status := func(id string, change func(*Status)) *Status {
 		s := fit

@@ -37,6 +37,9 @@ func (s *Store) applyHere(ctx context.Context, c kv.Command) (kv.Result, fate, e
 	if office == nil {
 		return kv.Result{}, never, errNotLeading
 	}
+	if s.disk.speed.standing() > 0 {
+		return kv.Result{}, never, errStandsStill
+	}
 	asked := s.cfg.now()
 	c.Term, c.Stamp = office.term, int64(asked.Sub(office.origin))
 	if c.Op == kv.OpTick {
@@ -93,13 +96,14 @@ func (s *Store) propose(ctx context.Context, c kv.Command) (kv.Result, error) {
 // try makes one attempt, here or on the leader, or through anyone when this node is
 // no voter.
 func (s *Store) try(ctx context.Context, c kv.Command) (kv.Result, fate, error) {
-	if s.current() != nil {
+	still := s.disk.speed.standing() > 0
+	if s.current() != nil && !still {
 		return s.applyHere(ctx, c)
 	}
-	if !s.participating() {
+	addr, id := s.raft.LeaderWithID()
+	if !s.participating() || still && id == s.folder.id {
 		return s.outside.try(ctx, c)
 	}
-	addr, id := s.raft.LeaderWithID()
 	if addr == "" || id == s.folder.id {
 		return kv.Result{}, never, errNoLeader
 	}

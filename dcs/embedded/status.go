@@ -28,6 +28,9 @@ type Status struct {
 	// Age of the node's view: how long ago it was known to hold everything that is
 	// committed. Negative: not since it started.
 	Age time.Duration `json:"age"`
+	// Write is what storing an entry usually takes here; Slow: too long for a leader.
+	Write time.Duration `json:"write,omitempty"`
+	Slow  bool          `json:"slow,omitempty"`
 	// Trouble with the raft folder, in words; empty if the last write to it succeeded.
 	Trouble string `json:"trouble,omitempty"`
 }
@@ -66,6 +69,8 @@ func (s *Store) status() Status {
 	if id != "" {
 		out.LeaderName = nameOf(id)
 	}
+	out.Write = s.disk.speed.usual()
+	out.Slow = out.Write >= s.disk.speed.slow
 	if err := s.disk.ailing(); err != nil {
 		out.Trouble = err.Error()
 	}

@@ -153,6 +153,8 @@ type transport struct {
 	arrivals arrivals
 	pacing   pacing
 	promises promises
+	// silent tells whether this node's disk stands still, see speed.go.
+	silent func() bool
 	// leads tells whether this node leads in the term, and the server is to be sent the log.
 	leads   func(id raft.ServerID, term uint64) bool
 	recheck time.Duration // of leads, while waiting for a voter
@@ -173,6 +175,7 @@ func newTransport(layer *streamLayer, cfg Config, log hclog.Logger, configuratio
 	return &transport{
 		layer:   layer,
 		leads:   func(raft.ServerID, uint64) bool { return false },
+		silent:  func() bool { return false },
 		recheck: cfg.Timings.Election,
 		pacing:  pacing{every: min(cfg.Timings.Heartbeat, cfg.Timings.LeaderLease) * 2 / 5},
 		NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{

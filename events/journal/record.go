@@ -187,7 +187,22 @@ func decodeFrame(b []byte) (Record, int, error) {
 // is what lies between: it was JSON when it was appended, and the checksum says that it
 // still is what it was. It shares b's memory.
 func readBody(b []byte) (r Record, ok bool) {
-	c := cursor{b: b, ok: true}
+	r, c, _ := readPrefix(b)
+	c.skip(`,"boot":"`)
+	r.Boot = c.plain()
+	r.Derived = c.has(`,"derived":true`)
+	if c.has(`,"payload":`) {
+		if len(c.b) < 2 {
+			return Record{}, false
+		}
+		r.Payload, c.b = c.b[:len(c.b)-1:len(c.b)-1], c.b[len(c.b)-1:]
+	}
+	return r, c.ok && string(c.b) == "}"
+}
+
+// readPrefix reads a body up to its time, and leaves the cursor behind that.
+func readPrefix(b []byte) (r Record, c cursor, ok bool) {
+	c = cursor{b: b, ok: true}
 	c.skip(bodyPrefix)
 	r.Seq = c.unsigned()
 	if c.has(`,"covers":`) {
@@ -201,16 +216,7 @@ func readBody(b []byte) (r Record, ok bool) {
 	r.At = events.Instant(c.signed())
 	c.skip(`,"wall":`)
 	r.Wall = c.signed()
-	c.skip(`,"boot":"`)
-	r.Boot = c.plain()
-	r.Derived = c.has(`,"derived":true`)
-	if c.has(`,"payload":`) {
-		if len(c.b) < 2 {
-			return Record{}, false
-		}
-		r.Payload, c.b = c.b[:len(c.b)-1:len(c.b)-1], c.b[len(c.b)-1:]
-	}
-	return r, c.ok && string(c.b) == "}"
+	return r, c, c.ok
 }
 
 // cursor reads the rest of a body piece by piece; ok ends at the first that is not as

@@ -6,8 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
-	"sort"
 )
 
 // Place is where reading may begin: a segment, by what its first record says.
@@ -23,34 +23,47 @@ type Place struct {
 
 // Find returns the segment that holds a moment, nanoseconds since 1970, and before it up
 // to n older ones, newest first; the oldest segment when the journal begins later, and
-// none when there is none. It reads the first records of a few: times are taken to grow
-// from segment to segment. Where the clock was set back they don't, and then the answer
-// is one of the segments that could be meant.
+// none when there is none. Of all that were begun by then it is the one whose clock was
+// closest, and the newest of those: the clock may have been set back and forth between.
+// Where it showed a time twice, the answer is one of the segments that could be meant.
+// It reads the first bytes of each segment; a journal has a few hundred.
 func Find(dir string, wall int64, n int) ([]Place, error) {
 	files, err := listSegments(dir)
 	if err != nil {
 		return nil, err
 	}
-	place := func(f segmentFile) (Place, bool) {
-		r, ok := firstRecord(f.path)
-		return Place{Segment: f.number, Epoch: r.Epoch, Seq: r.Seq, Wall: r.Wall, path: f.path}, ok
-	}
-	later := sort.Search(len(files), func(i int) bool {
-		// One that can't be read is taken for as old as the next that can.
-		for ; i < len(files); i++ {
-			if p, ok := place(files[i]); ok {
-				return p.Wall > wall
+	found, closest := -1, int64(math.MinInt64)
+	for i, f := range files {
+		began, ok := beganAt(f.path)
+		switch {
+		case !ok:
+		case found < 0 || began <= wall && began >= closest:
+			found = i
+			if began <= wall {
+				closest = began
 			}
 		}
-		return true
-	})
-	var out []Place
-	for i := max(later-1, 0); i >= 0 && i < len(files) && len(out) <= n; i-- {
-		if p, ok := place(files[i]); ok {
-			out = append(out, p)
+	}
+	return placesFrom(files, found, n), nil
+}
+
+// Newest returns the newest segment, whatever its clock showed, and up to n before it.
+func Newest(dir string, n int) ([]Place, error) {
+	files, err := listSegments(dir)
+	if err != nil {
+		return nil, err
+	}
+	return placesFrom(files, len(files)-1, n), nil
+}
+
+// placesFrom goes back from a segment; those that can't be read are left out.
+func placesFrom(files []segmentFile, from, n int) (out []Place) {
+	for i := from; i >= 0 && len(out) <= n; i-- {
+		if r, ok := firstRecord(files[i].path); ok {
+			out = append(out, Place{Segment: files[i].number, Epoch: r.Epoch, Seq: r.Seq, Wall: r.Wall, path: files[i].path})
 		}
 	}
-	return out, nil
+	return out
 }
 
 // Read iterates over the records of one segment, as the package's Read does over all. A
@@ -74,6 +87,26 @@ func (p Place) Read() iter.Seq2[Entry, error] {
 			yield(Entry{}, &Damage{Segment: p.Segment, Offset: s.good, Cause: s.err})
 		}
 	}
+}
+
+// beganAt reads the time of a segment's first record from its first bytes, whose checksum
+// it can't verify; whoever uses the segment does.
+func beganAt(path string) (wall int64, ok bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	head := make([]byte, headerSize+frameHeader+768) // kind and boot id may be long
+	size, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || size < headerSize+frameHeader {
+		return 0, false
+	}
+	if _, _, err := decodeHeader(head[:size]); err != nil {
+		return 0, false
+	}
+	r, _, ok := readPrefix(head[headerSize+frameHeader : size])
+	return r.Wall, ok
 }
 
 // firstRecord reads what a segment begins with.

@@ -41,6 +41,9 @@ type Options struct {
 	// Snapshots is where the journal's snapshot callback finds the state.
 	Snapshots *SnapshotSource
 	Log       *slog.Logger
+	// Wall is the clock for people; nil: the machine's. Nothing is decided by it but when
+	// what an operator scheduled is due.
+	Wall func() time.Time
 	// Meter hears of each step; nil is deaf.
 	Meter Meter
 	// Beat is called by the loop every BeatEvery as a sign of its life, unless that is zero.
@@ -120,6 +123,9 @@ var ErrPanic = errors.New("the agent panicked")
 
 // New returns an agent that has not started yet.
 func New(o Options) *Agent {
+	if o.Wall == nil {
+		o.Wall = time.Now
+	}
 	a := &Agent{
 		opt: o, log: o.Log, machine: fsm.New(), mail: newMailbox(), state: o.Resume,
 		answers: answers{waiting: map[string]chan Answer{}},

@@ -167,7 +167,8 @@ func TestAChangedPortCountsAfterTheRestart(t *testing.T) {
 	}
 	p.edit(fmt.Sprintf("127.0.0.1:%d\n", old), fmt.Sprintf("127.0.0.1:%d\n", next))
 	signal(t, p.cmd.Process.Pid, syscall.SIGHUP)
-	says("GET /patroni", "/patroni", `"pending_restart": true`)
+	says("GET /patroni", "/patroni", fmt.Sprintf(`"pending_restart": true, "pending_restart_reason": {"port": {"old_value": "%d", "new_value": "%d"}}`, old, next))
+	says("GET /cluster", "/cluster", `"pending_restart_reason": {"port": `)
 	p.leads()
 	says("GET /cluster", "/cluster", fmt.Sprintf(`"port": %d`, old))
 	if got := p.sql("select 1"); got != "1" {

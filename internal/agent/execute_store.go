@@ -263,6 +263,7 @@ func memberData(m events.Member) dcs.MemberData {
 		CheckpointPending: m.CheckpointPending, Tags: dcs.PublishedTags(m.Tags.Raw), PendingRestart: m.PendingRestart,
 		XLogLocation: m.XLogLocation, ReceiveLSN: m.ReceiveLSN, ReplayLSN: m.ReplayLSN, ReplicationState: m.ReplicationState, Timeline: m.Timeline, Pause: m.Pause,
 		Regent: m.Regent, HandOff: m.HandOff, ScheduledRestart: m.ScheduledRestart, Unfit: m.Unfit, Unfenced: m.Unfenced,
+		Barred: m.Barred, Orphan: m.Orphan, PendingRestartReason: m.PendingReason,
 	}
 }
 
@@ -274,7 +275,7 @@ func (a *Agent) writeHistory(ctx context.Context, o fsm.Ordered, act fsm.WriteHi
 		return
 	}
 	s := a.Snapshot()
-	lines := mergeHistory(s.Store.View.History.Lines, local, a.opt.Name, time.Now(), s.Settings.MaxTimelinesHistory)
+	lines := mergeHistory(s.Store.View.History.Lines, local, a.opt.Name, a.opt.Wall(), s.Settings.MaxTimelinesHistory)
 	rev, err := a.opt.Store.Commit(ctx, dcs.Txn{
 		Guards: []dcs.Guard{versionGuard(dcs.KeyHistory, act.Version)},
 		Writes: []dcs.Write{dcs.Put(dcs.KeyHistory, dcs.EncodeHistory(lines))},

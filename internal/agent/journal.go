@@ -166,7 +166,7 @@ func (r *recorder) crash(s fsm.State, why error) {
 	if r.open != nil {
 		r.fact(*r.open)
 	}
-	at := events.Entry{At: mono.Now(), Wall: time.Now().UnixNano()}
+	at := events.Entry{At: mono.Now(), Wall: s.Wall}
 	if err := r.append(replay.KindPanic, at, replay.Panic{Why: why.Error()}, 0); err != nil {
 		r.log.Error("the panic could not be journaled", "seq", s.Seq, "err", err)
 	}

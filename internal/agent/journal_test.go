@@ -217,7 +217,7 @@ func TestAFoldedJournalReplaysAndResumes(t *testing.T) {
 	d.r.flush(d.state)
 	want := d.encoded(d.state)
 	d.close()
-	rep, err := replay.Check(d.dir)
+	rep, err := replay.Check(d.dir, replay.AnyProgram)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestAFactThatCantBeJournaledKeepsItsNumber(t *testing.T) {
 	if got := d.kinds(); got[replay.KindLost] != 1 || got[journal.KindGap] != 1 {
 		t.Errorf("%v", got)
 	}
-	if _, err := replay.Check(d.dir); err != nil {
+	if _, err := replay.Check(d.dir, replay.AnyProgram); err != nil {
 		t.Error(err)
 	}
 }

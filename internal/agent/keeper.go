@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/pgregent/regent/pgmgr/keeper"
 )
@@ -21,6 +22,8 @@ type Keeper struct {
 	mu       sync.Mutex
 	client   *keeper.Client
 	watchdog keeper.Watchdog
+	ttl      time.Duration // that the watchdog must fit into
+	amiss    string        // what was last said of it
 	told     keeper.Status // the newest answer to Status, of this client
 }
 
@@ -30,11 +33,35 @@ func NewKeeper(launch keeper.LaunchConfig, log *slog.Logger) *Keeper {
 }
 
 // Back sets the kernel's watchdog that backs every grant from now on (S4); the zero
-// value: none does.
-func (k *Keeper) Back(w keeper.Watchdog) {
+// value: none does. ttl is that of the leases which the grants stand for.
+func (k *Keeper) Back(w keeper.Watchdog, ttl time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.watchdog = w
+	k.watchdog, k.ttl = w, ttl
+}
+
+// judgeWatchdog replaces what the keeper says of a watchdog that isn't active by whether the
+// one that is required could work for the next grant: the keeper tries one only with a grant,
+// and what an earlier grant met may have passed.
+func (k *Keeper) judgeWatchdog(st *keeper.Status) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	problem := ""
+	if k.watchdog.Mode == keeper.WatchdogRequired && (st.Watchdog == nil || !st.Watchdog.Active) {
+		st.Watchdog = nil
+		if err := k.watchdog.Unusable(k.ttl); err != nil {
+			problem = err.Error()
+			st.Watchdog = &keeper.WatchdogState{Mode: k.watchdog.Mode, Device: k.watchdog.Device, Problem: problem}
+		}
+	}
+	switch {
+	case problem == k.amiss:
+	case problem != "":
+		k.log.Warn("this member can't become the primary: the watchdog is required and doesn't work", "err", problem)
+	default:
+		k.log.Info("the watchdog is there: this member may become the primary")
+	}
+	k.amiss = problem
 }
 
 func (k *Keeper) backed(g keeper.Grant) keeper.Grant {
@@ -103,6 +130,9 @@ func (k *Keeper) Status(ctx context.Context) (keeper.Status, error) {
 		return keeper.Status{}, err
 	}
 	st, err := c.Status(ctx)
+	if err == nil {
+		k.judgeWatchdog(&st)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.client == c {

@@ -162,7 +162,7 @@ func (a *Agent) fireTimer(ctx context.Context) {
 // carries the decision out; then again with Reconsider, until the machine is at rest (S22).
 func (a *Agent) step(ctx context.Context, ev events.Event) {
 	for a.exit == nil {
-		entry := events.Entry{Seq: a.journal.next(), At: mono.Now(), Wall: time.Now().UnixNano(), Event: ev}
+		entry := events.Entry{Seq: a.journal.next(), At: mono.Now(), Wall: a.opt.Wall().UnixNano(), Event: ev}
 		a.journal.begin(entry)
 		before := a.state
 		next, d := a.machine.Step(a.state, entry)

@@ -28,6 +28,7 @@ type peerStatus struct {
 		NoFailover       any `json:"nofailover"`
 		FailoverPriority any `json:"failover_priority"`
 	} `json:"tags"`
+	WatchdogFailed any `json:"watchdog_failed"`
 	// Regent is what Patroni members don't say: how far the WAL of a server goes that
 	// is down.
 	Regent struct {
@@ -45,7 +46,7 @@ func (a *Agent) ask(ctx context.Context, addr fsm.PeerAddr) events.Peer {
 		p.Why = err.Error()
 		return a.askPostgres(ctx, addr, p)
 	}
-	p.State, p.Timeline = st.State, st.Timeline
+	p.State, p.Timeline, p.Barred = st.State, st.Timeline, truthy(st.WatchdogFailed)
 	p.Tags = events.Tags{NoFailover: truthy(st.Tags.NoFailover), FailoverPriority: priority(st.Tags.FailoverPriority)}
 	if p.Tags.FailoverPriority <= 0 && st.Tags.NoFailover == nil {
 		p.Tags.NoFailover = true

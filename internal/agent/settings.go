@@ -34,7 +34,7 @@ func Translate(local *config.Config, dynamic []byte, patroni bool) (events.Setti
 	}
 	set := events.Settings{
 		TTL: timings.TTL, LoopWait: timings.LoopWait, RetryTimeout: timings.RetryTimeout,
-		PrimaryStartTimeout: d.PrimaryStartTimeout, MaximumLagOnFailover: d.MaximumLagOnFailover,
+		PrimaryStartTimeout: d.PrimaryStartTimeout, PrimaryStopTimeout: d.PrimaryStopTimeout, MaximumLagOnFailover: d.MaximumLagOnFailover,
 		CheckTimeline: d.CheckTimeline, MaxTimelinesHistory: d.MaxTimelinesHistory, MemberSlotsTTL: d.MemberSlotsTTL,
 		// The file's bootstrap.dcs can't tell whether maintenance mode is on.
 		Pause: d.Pause && shares, FencingOff: d.Fencing(local) == config.FencingOff, UseSlots: d.UseSlots, UsePgRewind: pg.Postgres.UsePgRewind,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,7 +61,27 @@ func (s *Server) cluster(ctx context.Context, _ *request) *reply {
 	if !s.old() {
 		o.text("scope", s.opt.Scope)
 	}
+	if rows := orphans(v); rows != nil {
+		o.list("orphan_primaries", rows)
+	}
 	return inJSON(http.StatusOK, o.bytes())
+}
+
+// orphans are primaries that members found running although nobody leads. A dead agent's key
+// is gone, so these have no row among the members. The field is ours.
+func orphans(v events.ClusterView) (rows [][]byte) {
+	if v.Leader.Locked() {
+		return nil
+	}
+	var named []events.NodeName
+	for _, m := range v.Members {
+		if m.Orphan == "" || slices.Contains(named, m.Orphan) {
+			continue
+		}
+		named = append(named, m.Orphan)
+		rows = append(rows, quote(string(m.Orphan)))
+	}
+	return rows
 }
 
 // describeMember is a member's row. Its role comes from the cluster's keys, not from

@@ -116,6 +116,7 @@ func (w *world) playMember(d *datadriven.TestData) string {
 			s.Postgres.State.Streaming = false
 		case "pending-restart":
 			s.Postgres.State.PendingRestart = true
+			s.Postgres.State.PendingReason = json.RawMessage(`{"max_connections":{"old_value":"80","new_value":"60"}}`)
 		case "hung":
 			hang = true
 		default:

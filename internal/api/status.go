@@ -38,6 +38,9 @@ func (s *Server) describe(c *condition) []byte {
 		o.text("database_system_identifier", string(id))
 	}
 	o.flag("pending_restart", p.PendingRestart)
+	if p.PendingRestart && p.PendingReason != nil && !s.old() {
+		o.stored("pending_restart_reason", p.PendingReason)
+	}
 	var who object
 	who.text("version", fsm.PatroniVersion)
 	who.text("scope", s.opt.Scope)
@@ -46,6 +49,7 @@ func (s *Server) describe(c *condition) []byte {
 	if r := scheduledRestart(&c.state); r != nil {
 		o.mapping("scheduled_restart", r)
 	}
+	o.flag("watchdog_failed", p.Watchdog != "")
 	own := s.describeSelf(c)
 	o.mapping("regent", &own)
 	return o.bytes()
@@ -144,6 +148,9 @@ func (s *Server) describeSelf(c *condition) object {
 		o.unsigned("down_timeline", uint64(timeline))
 	}
 	o.text("fencing", s.fencing(st))
+	if why := st.Postgres.State.Watchdog; why != "" {
+		o.text("watchdog", why)
+	}
 	if st.Journal != "" {
 		o.text("journal_degraded", st.Journal)
 	}

@@ -39,7 +39,11 @@ func (s *Server) why(ctx context.Context, r *request) *reply {
 	case <-ctx.Done():
 		return page(http.StatusServiceUnavailable)
 	}
-	answer, err := story.Ask(s.opt.Journal.Dir(), at)
+	ask := story.Ask
+	if !asked {
+		ask = story.AskNow
+	}
+	answer, err := ask(s.opt.Journal.Dir(), at)
 	if err != nil {
 		s.log.Warn("the journal could not be read for a client", "err", err)
 		return inText(http.StatusInternalServerError, "the journal can't be read")

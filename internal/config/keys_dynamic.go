@@ -12,7 +12,7 @@ func dynamicKeys() []key {
 		{path: "max_timelines_history", typ: tInt, def: "0", limits: atLeast(0), status: honoured, doc: "Lines kept in `/history`; 0 keeps all."},
 		{path: "check_timeline", typ: tBool, def: "false", doc: "A member on an older timeline doesn't become the primary."},
 		{path: "primary_start_timeout", typ: tSeconds, def: "300", limits: atLeast(0), doc: "Time for a crashed primary to come back before another takes over; 0 fails over at once."},
-		{path: "primary_stop_timeout", typ: tSeconds, def: "0", limits: atLeast(0), status: notYet, doc: "Synchronous mode: time for a primary to stop before it is killed."},
+		{path: "primary_stop_timeout", typ: tSeconds, def: "0", limits: atLeast(0), doc: "Demotion, switchover and the agent's end: time for a primary's fast stop, then as much for an immediate one, then it is killed; the end of its lease may come first. 0: 5 s, or `regent.stop_wait` where it is handed over. Patroni heeds it in synchronous mode only."},
 		{path: "primary_race_backoff", typ: tSeconds, def: "0", limits: atLeast(0), status: notYet, doc: "Standbys wait while WAL of the primary still arrives."},
 		{path: "synchronous_mode", typ: tEnum, def: "off", enum: []string{"off", "on", "quorum"}, status: promised, doc: "Commit waits for a standby, and only such a standby takes over."},
 		{path: "synchronous_mode_strict", typ: tBool, def: "false", status: promised, doc: "No commit without a standby."},

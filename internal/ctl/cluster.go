@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pgregent/regent/dcs"
@@ -114,6 +115,30 @@ func (c cluster) state(m member) string {
 		return m.ReplicationState
 	}
 	return m.State
+}
+
+// orphan is a primary that others found running although nobody leads.
+type orphan struct {
+	name   string
+	seenBy []string
+}
+
+func (c cluster) orphans() []orphan {
+	if c.Leader.Locked() {
+		return nil // what they found has passed
+	}
+	var out []orphan
+	for _, m := range c.members {
+		i := slices.IndexFunc(out, func(o orphan) bool { return o.name == string(m.Orphan) })
+		switch {
+		case m.Orphan == "":
+		case i < 0:
+			out = append(out, orphan{string(m.Orphan), []string{string(m.Name)}})
+		default:
+			out[i].seenBy = append(out[i].seenBy, string(m.Name))
+		}
+	}
+	return out
 }
 
 // lagMB is how far a position is behind the holder's, in whole megabytes.

@@ -86,6 +86,11 @@ func TestJournalCommands(t *testing.T) {
 		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
 	out, errs, code := w.run("journal", "replay")
+	if code != 0 || !strings.Contains(out, "from record 1 on, written by program test: not compared, it isn't this program (--any does)\n") ||
+		!strings.Contains(out, " decisions not compared (of another program") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	out, errs, code = w.run("journal", "replay", "--any")
 	if code != 0 || !strings.Contains(out, " decisions compared and equal, up to record ") || strings.Contains(out, "0 decisions compared") {
 		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
@@ -99,7 +104,7 @@ func TestReplayFailsOnADecisionThatDiffers(t *testing.T) {
 	j.Fact(storytest.Fact{At: noon(), Event: events.Tick{}}, `{}`)
 	j.Decided(noon(), fsm.Derived{From: fsm.Init, To: fsm.Leading, Rule: "init/usurp", Text: "because I can"})
 	j.Close()
-	out, errs, code := w.run("journal", "replay", "--dir", dir)
+	out, errs, code := w.run("journal", "replay", "--any", "--dir", dir)
 	if code != 1 || !strings.Contains(errs, "differs") || !strings.Contains(errs, "because I can") && !strings.Contains(errs, "leading") {
 		t.Errorf("exit %d: %s%s", code, out, errs)
 	}

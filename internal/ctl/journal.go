@@ -282,16 +282,26 @@ func (a *App) journalReplay() *cobra.Command {
 		Use:   "replay [OPTIONS]",
 		Short: "Recompute every decision, and fail on the first that differs",
 		Long: "Step this program's machine through the journaled facts and compare each decision with the journaled one.\n" +
-			"Decisions made under another transition table are counted and not compared.",
+			"Each program that wrote the journal is named where it begins. Decisions of another program than this one, which\n" +
+			"may have had other rules, and those made under another transition table are counted and not compared.",
 		Args: none,
 	}
 	dir := a.folder(cmd)
+	every := cmd.Flags().Bool("any", false, "compare the decisions of other programs too")
 	cmd.RunE = a.run(func(context.Context, []string) error {
 		path, err := dir()
 		if err != nil {
 			return err
 		}
-		r, err := replay.Check(path)
+		program, err := replay.BinaryHash()
+		if err != nil {
+			return err
+		}
+		if *every {
+			program = replay.AnyProgram
+		}
+		r, err := replay.Check(path, program)
+		a.programs(r.Programs, program)
 		if err != nil {
 			return fmt.Errorf("replay journal %s: %w", path, err)
 		}
@@ -301,7 +311,7 @@ func (a *App) journalReplay() *cobra.Command {
 			also = append(also, fmt.Sprintf("%d quiet stretch%s put in place", r.Quiet, map[bool]string{true: "", false: "es"}[r.Quiet == 1]))
 		}
 		if r.Uncounted > 0 {
-			also = append(also, fmt.Sprintf("%d decisions not compared (made under another table than %s, or after a hole)", r.Uncounted, fsm.TableHash()))
+			also = append(also, fmt.Sprintf("%d decisions not compared (of another program, under another table than %s, or after a hole)", r.Uncounted, fsm.TableHash()))
 		}
 		if r.Gaps > 0 {
 			also = append(also, fmt.Sprintf("%d gap%s", r.Gaps, plural(r.Gaps)))
@@ -310,4 +320,22 @@ func (a *App) journalReplay() *cobra.Command {
 		return nil
 	})
 	return cmd
+}
+
+// programs says who wrote the journal, unless it was one program, and this one.
+func (a *App) programs(list []replay.Program, mine string) {
+	if len(list) == 1 && list[0].Compared {
+		return
+	}
+	for _, p := range list {
+		what := "compared"
+		switch {
+		case p.Compared:
+		case mine != replay.AnyProgram && p.Binary != mine:
+			what = "not compared, it isn't this program (--any does)"
+		default:
+			what = "not compared, its transition table was another"
+		}
+		a.printf("from record %d on, written by program %s: %s\n", p.From, p.Binary, what)
+	}
 }

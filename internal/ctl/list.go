@@ -184,6 +184,10 @@ func footers(c cluster) string {
 	if len(bare) > 0 {
 		b.WriteString(" Fencing off: no deadline ends the primary " + strings.Join(bare, ", ") + "\n")
 	}
+	for _, o := range c.orphans() {
+		b.WriteString(" Primary without the leader key: " + o.name + ", found by " + strings.Join(o.seenBy, ", ") +
+			"; it takes writes, and nobody takes over while it does: start its agent, or stop it\n")
+	}
 	if f := c.Failover; f.ScheduledAt != "" {
 		b.WriteString(" Switchover scheduled at: " + f.ScheduledAt + "\n")
 		for _, line := range []struct{ word, name string }{{"from", string(f.Leader)}, {"to", string(f.Candidate)}} {

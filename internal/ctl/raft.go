@@ -117,8 +117,11 @@ func (a *App) raftTable(name string, members []embedded.Member) {
 			if m.Voter {
 				answering++
 			}
-			if m.Status.Trouble != "" {
+			switch {
+			case m.Status.Trouble != "":
 				row[4] = "can't write"
+			case m.Status.Slow:
+				row[4] = "slow disk"
 			}
 			row[5], row[6] = strconv.FormatUint(m.Status.Term, 10), strconv.FormatUint(m.Status.Applied, 10)
 			if m.Status.Age >= 0 && m.Status.Role != embedded.RoleLeader { // a leader knows what there is

@@ -57,7 +57,7 @@ func TestTheStoresMembersAreListedAndChanged(t *testing.T) {
 	v := &voters{members: []embedded.Member{
 		{Server: server("witness", "10.0.0.3:2222", true), Error: errors.New("dial 10.0.0.3:2222: connection refused")},
 		{Server: server("pg01", "10.0.0.1:2222", true), Status: &embedded.Status{Role: embedded.RoleLeader, Term: 7, Applied: 1234, Age: 12 * time.Millisecond}},
-		{Server: server("pg02", "10.0.0.2:2222", true), Status: &embedded.Status{Role: embedded.RoleVoter, Term: 7, Applied: 1233, Age: 132 * time.Millisecond}},
+		{Server: server("pg02", "10.0.0.2:2222", true), Status: &embedded.Status{Role: embedded.RoleVoter, Term: 7, Applied: 1233, Age: 132 * time.Millisecond, Write: 180 * time.Millisecond, Slow: true}},
 		{Server: server("pg03", "10.0.0.4:2222", false), Status: &embedded.Status{Role: embedded.RoleNonVoter, Term: 7, Applied: 1230, Age: -1}},
 	}}
 	got, code := w.raft(v, "", "member", "list")
@@ -65,7 +65,7 @@ func TestTheStoresMembersAreListedAndChanged(t *testing.T) {
 | Member  | Id            | Address       | Role      | State          | Term | Entry |   Age |
 +---------+---------------+---------------+-----------+----------------+------+-------+-------+
 | pg01    | 0f3e7b1c-0001 | 10.0.0.1:2222 | leader    | running        |    7 |  1234 |       |
-| pg02    | 0f3e7b1c-0001 | 10.0.0.2:2222 | voter     | running        |    7 |  1233 | 132ms |
+| pg02    | 0f3e7b1c-0001 | 10.0.0.2:2222 | voter     | slow disk      |    7 |  1233 | 132ms |
 | pg03    | 0f3e7b1c-0001 | 10.0.0.4:2222 | non-voter | running        |    7 |  1230 |       |
 | witness | 0f3e7b1c-0001 | 10.0.0.3:2222 | voter     | doesn't answer |      |       |       |
 +---------+---------------+---------------+-----------+----------------+------+-------+-------+

@@ -66,11 +66,14 @@ func (a *App) explain(ctx context.Context, o asking) error {
 	if err != nil {
 		return err
 	}
-	answer, err := story.Ask(path, when)
+	ask := story.Ask
+	if o.at == "" {
+		ask = story.AskNow
+	}
+	answer, err := ask(path, when)
 	if err != nil {
 		return fmt.Errorf("read journal %s: %w", path, err)
 	}
-	answer.Now = o.at == ""
 	a.printf("%s", answer.Text(when.Location()))
 	return nil
 }

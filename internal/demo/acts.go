@@ -311,7 +311,7 @@ func (d *demo) journals(ctx context.Context) error {
 	d.act("Afterwards")
 	d.step("every decision was written down with what it was made of, and can be made again:")
 	for _, n := range d.cluster.Nodes() {
-		report, err := replay.Check(n.JournalDir())
+		report, err := replay.Check(n.JournalDir(), replay.AnyProgram)
 		if err != nil {
 			d.breach("the journal of %s doesn't replay: %v", n.Name(), err)
 			continue

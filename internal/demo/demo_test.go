@@ -96,7 +96,7 @@ func play(t *testing.T, limit time.Duration, args ...string) {
 		}
 	}
 	for _, name := range []string{"n1", "n2", "n3"} {
-		report, err := replay.Check(filepath.Join(dir, "demo", name, "journal"))
+		report, err := replay.Check(filepath.Join(dir, "demo", name, "journal"), replay.AnyProgram)
 		if err != nil {
 			t.Errorf("journal of %s: %v", name, err)
 		}

@@ -155,16 +155,30 @@ type Report struct {
 	Gaps      int
 	Uncounted int // decisions of another program or table, which are not compared
 	LastSeq   uint64
+	// Programs are those that wrote the journal, each from its first record on, while the
+	// next one is another: an upgrade begins a new comparison.
+	Programs []Program
 }
+
+// Program is what wrote a part of a journal.
+type Program struct {
+	Binary string
+	From   uint64 // its first fact
+	// Compared: its decisions are this replay's to compare.
+	Compared bool
+}
+
+// AnyProgram has a Check compare the decisions of every program with the same table.
+const AnyProgram = ""
 
 // ErrDiffers: a journaled decision is not what the machine decides from the same facts.
 var ErrDiffers = errors.New("the replay differs from the journal")
 
 // Check recomputes every decision of the journal in dir and stops at the first that
-// differs. Decisions are compared within one table hash only (S20); any says to
-// compare those of other programs with the same table too.
-func Check(dir string) (Report, error) {
-	c := checker{machine: fsm.New(), table: fsm.TableHash()}
+// differs. Compared are those of the program with that hash, under this one's table (S20):
+// rules that another program had are not this one's, although it reads its facts.
+func Check(dir, program string) (Report, error) {
+	c := checker{machine: fsm.New(), table: fsm.TableHash(), program: program}
 	for e, err := range journal.Read(dir) {
 		if err != nil {
 			var damage *journal.Damage
@@ -186,7 +200,8 @@ type checker struct {
 	table    string
 	state    fsm.State
 	usable   bool // the state is known
-	compare  bool // the journal was written under the same table
+	program  string
+	compare  bool // what follows was decided by that program, under the same table
 	epoch    uint64
 	decision fsm.Decision
 	report   Report
@@ -222,8 +237,8 @@ func (c *checker) snapshot(r journal.Record) error {
 		c.usable = false // another schema: the facts that follow can't be stepped from it
 		return nil
 	}
-	c.compare = snap.Table == c.table
-	if c.usable && c.compare {
+	same := c.wrote(snap, r.Seq+1)
+	if c.usable && c.compare && same {
 		mine, err := json.Marshal(c.state)
 		if err != nil {
 			return fmt.Errorf("encode state: %w", err)
@@ -238,6 +253,17 @@ func (c *checker) snapshot(r journal.Record) error {
 	}
 	c.state, c.usable = snap.State, true
 	return nil
+}
+
+// wrote notes who has written what follows; false if that isn't who wrote what came before.
+// Whoever came later went on from what it made itself of its predecessor's facts.
+func (c *checker) wrote(snap Snapshot, from uint64) (same bool) {
+	c.compare = snap.Table == c.table && (c.program == AnyProgram || snap.Binary == c.program)
+	if n := len(c.report.Programs); n > 0 && c.report.Programs[n-1].Binary == snap.Binary {
+		return true
+	}
+	c.report.Programs = append(c.report.Programs, Program{Binary: snap.Binary, From: from, Compared: c.compare})
+	return false
 }
 
 func (c *checker) fact(r journal.Record) error {

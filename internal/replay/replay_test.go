@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,15 +40,24 @@ func story() []events.Event {
 // write journals the story as an agent does; tamper may change a decision.
 func write(t *testing.T, dir string, tamper func(*fsm.Derived)) fsm.State {
 	t.Helper()
+	return writeAs(t, dir, "test", tamper)
+}
+
+// writeAs is write, by a program of that hash, going on from what the journal remembers.
+func writeAs(t *testing.T, dir, program string, tamper func(*fsm.Derived)) fsm.State {
+	t.Helper()
 	var state fsm.State
-	j, _, err := journal.Open(dir, journal.Options{Snapshot: func() json.RawMessage {
-		b, err := json.Marshal(replay.Snapshot{Schema: fsm.StateSchema, Table: fsm.TableHash(), Binary: "test", State: state})
+	j, found, err := journal.Open(dir, journal.Options{Snapshot: func() json.RawMessage {
+		b, err := json.Marshal(replay.Snapshot{Schema: fsm.StateSchema, Table: fsm.TableHash(), Binary: program, State: state})
 		if err != nil {
 			t.Error(err)
 		}
 		return b
 	}})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if state, err = replay.Resume(found); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -57,7 +67,7 @@ func write(t *testing.T, dir string, tamper func(*fsm.Derived)) fsm.State {
 			t.Error(err)
 		}
 	})
-	m, at := fsm.New(), events.Instant(time.Second)
+	m, at := fsm.New(), state.Now+events.Instant(time.Second)
 	for _, first := range story() {
 		for ev := first; ev != nil; {
 			at += events.Instant(10 * time.Millisecond)
@@ -99,7 +109,7 @@ func write(t *testing.T, dir string, tamper func(*fsm.Derived)) fsm.State {
 func TestCheckRecomputesEveryDecision(t *testing.T) {
 	dir := t.TempDir()
 	state := write(t, dir, nil)
-	rep, err := replay.Check(dir)
+	rep, err := replay.Check(dir, replay.AnyProgram)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +118,42 @@ func TestCheckRecomputesEveryDecision(t *testing.T) {
 	}
 	if state.Phase != fsm.Stopping && state.Phase != fsm.Stopped {
 		t.Errorf("the story ended in phase %s", state.Phase)
+	}
+}
+
+// S20. An upgrade that changed rules and not the table: the old program's decisions aren't
+// this one's to judge, its successor's are.
+func TestAnUpgradeBeginsANewComparison(t *testing.T) {
+	dir := t.TempDir()
+	other := func(d *fsm.Derived) { d.Text = "by other rules" }
+	writeAs(t, dir, "old", other)
+	before, err := replay.Check(dir, "new")
+	if err != nil || before.Compared != 0 {
+		t.Fatalf("the old program's decisions alone: %v, %+v", err, before)
+	}
+	writeAs(t, dir, "new", nil)
+	rep, err := replay.Check(dir, "new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep.Compared == 0 || rep.Compared != rep.Uncounted || rep.Facts != 2*rep.Compared {
+		t.Errorf("report %+v: half of the decisions should have been compared", rep)
+	}
+	want := []replay.Program{{Binary: "old", From: 1}, {Binary: "new", From: before.LastSeq + 1, Compared: true}}
+	if !slices.Equal(rep.Programs, want) {
+		t.Errorf("programs %+v, want %+v", rep.Programs, want)
+	}
+	// The old program, and one that is asked to compare all, find the old one's.
+	if _, err := replay.Check(dir, "old"); !errors.Is(err, replay.ErrDiffers) {
+		t.Errorf("the old program's own replay: %v", err)
+	}
+	if _, err := replay.Check(dir, replay.AnyProgram); !errors.Is(err, replay.ErrDiffers) {
+		t.Errorf("a replay of all: %v", err)
+	}
+	// And a defect of the new one is still found.
+	writeAs(t, dir, "new", other)
+	if _, err := replay.Check(dir, "new"); !errors.Is(err, replay.ErrDiffers) {
+		t.Errorf("a decision of the new program that differs: %v", err)
 	}
 }
 
@@ -131,7 +177,7 @@ func TestCheckFailsOnTheFirstDecisionThatDiffers(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		write(t, dir, tamper)
-		if rep, err := replay.Check(dir); !errors.Is(err, replay.ErrDiffers) {
+		if rep, err := replay.Check(dir, replay.AnyProgram); !errors.Is(err, replay.ErrDiffers) {
 			t.Errorf("%s: the changed decision was not noticed: %v, %+v", name, err, rep)
 		}
 	}

@@ -1,6 +1,16 @@
 package keeper
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgregent/regent/events"
+)
 
 // WatchdogMode says how much a grant depends on the kernel's watchdog.
 type WatchdogMode string
@@ -47,6 +57,27 @@ func WatchdogTimeout(ttl, margin time.Duration) time.Duration {
 		return (ttl / 2).Truncate(time.Second)
 	}
 	return (ttl - margin).Truncate(time.Second)
+}
+
+// Unusable says why the keeper would refuse a grant of that ttl because of the watchdog, as
+// far as can be told without opening the device, which starts it; nil: nothing is known.
+func (w Watchdog) Unusable(ttl time.Duration) error {
+	switch info, err := os.Stat(w.Device); {
+	case w.Timeout < time.Second:
+		return fmt.Errorf("a timeout of %s is less than a device can do: a longer ttl or a smaller safety_margin is needed (-1 is half of ttl)", w.Timeout)
+	case w.Timeout >= events.Belief(ttl):
+		return fmt.Errorf("a timeout of %s ends after the lease, in %s: a larger safety_margin is needed", w.Timeout, events.Belief(ttl))
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no %s", w.Device)
+	case err != nil:
+		return fmt.Errorf("look at the device: %w", err)
+	case w.Driver == DriverLinux && info.Mode()&os.ModeCharDevice == 0:
+		return fmt.Errorf("%s is no device", w.Device)
+	}
+	if err := unix.Access(w.Device, unix.W_OK); err != nil {
+		return fmt.Errorf("%s can't be written by PostgreSQL's user: %w", w.Device, err)
+	}
+	return nil
 }
 
 // WatchdogState is what became of a grant's watchdog.

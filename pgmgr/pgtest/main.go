@@ -84,7 +84,7 @@ func makeRoot(who user) (string, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return "", fmt.Errorf("open test folder: %w", err)
 	}
-	for _, sub := range []string{"bin", "home", "tmp", "s", "ports", "out"} {
+	for _, sub := range []string{"bin", "home", "tmp", "s", "ports", "out", diskName} {
 		p := filepath.Join(dir, sub)
 		if err := os.Mkdir(p, 0o755); err != nil {
 			return "", fmt.Errorf("make test folder: %w", err)
@@ -179,6 +179,7 @@ func runTests(dir string, who user) (int, error) {
 	// finds them once its data directory is gone; a namespace of their own takes them with it.
 	// This thread's children are in it. Where it is refused, freeSharedMemory finds most.
 	_ = unix.Unshare(unix.CLONE_NEWIPC)
+	mountDisk(dir, who)
 	code, err := runReaping(cmd)
 	if err != nil {
 		return 1, err
@@ -261,6 +262,7 @@ func sweep(dir string) []string {
 		left = append(left, err.Error())
 	}
 	freeSharedMemory(dir)
+	unmountDisk(dir)
 	if err := os.RemoveAll(dir); err != nil {
 		left = append(left, "and a folder: "+err.Error())
 	}

@@ -1,12 +1,15 @@
 package pgtest
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { Main(m) }
@@ -83,5 +86,18 @@ func TestRedirectOutputs(t *testing.T) {
 	}
 	if len(moved) != 1 || moved[0].to != "/elsewhere/o/c.out" {
 		t.Errorf("brought back: %v", moved)
+	}
+}
+
+func TestSmallDiskFillsAndEmpties(t *testing.T) {
+	dir, fill := SmallDisk(t)
+	free := fill()
+	file := filepath.Join(dir, "x")
+	if err := os.WriteFile(file, make([]byte, 8192), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("writing to a full disk: %v", err)
+	}
+	free()
+	if err := os.WriteFile(file, make([]byte, 8192), 0o600); err != nil {
+		t.Errorf("writing after space was made: %v", err)
 	}
 }

@@ -195,6 +195,34 @@ func TestMaintenanceMode(t *testing.T) {
 	l.replays()
 }
 
+// Maintenance mode ends while the primary's agent is dead: its PostgreSQL goes on, nobody
+// takes over, and the list says who found what, until the agent is back.
+func TestOrphanPrimaryIsListed(t *testing.T) {
+	l := start(t)
+	p, other := l.primary, l.replica()
+	l.regent("paused", "pause", "--wait")
+	l.await("the keeper's deadline is taken away", func() bool { return own(l.member(p), "fencing") == "paused" })
+	p.PowerOff() // or it would be started again
+	if err := p.KillAgent(); err != nil {
+		t.Fatal(err)
+	}
+	l.regentOn(other, "resumed", "resume")
+	l.await("the list names it", func() bool {
+		return strings.Contains(l.regentOn(other, "", "list"), "Primary without the leader key: "+p.Name()+", found by ")
+	})
+	if _, runs := p.PostmasterPID(); !runs {
+		t.Error("its PostgreSQL has ended")
+	}
+	l.await("its agent has ended", func() bool { return p.PowerOn() == nil })
+	l.whole()
+	if l.primary != p {
+		t.Errorf("%s leads, %s did", l.primary.Name(), p.Name())
+	}
+	if out := l.regent("", "list"); strings.Contains(out, "without the leader key") {
+		t.Errorf("the list still says so:\n%s", out)
+	}
+}
+
 // A switchover in maintenance mode, asked for by an operator, is done, and the old primary
 // follows.
 func TestSwitchoverInMaintenanceMode(t *testing.T) {

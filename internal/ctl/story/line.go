@@ -97,6 +97,10 @@ type Idle struct {
 
 // Line tells it in the place of its facts.
 func (i Idle) Line() string {
+	if i.To.Before(i.From) {
+		return fmt.Sprintf("%s  ...  quiet until %s, by a clock that was set back, %d routine event%s, still %s",
+			i.From.Format(TimeLayout), i.To.Format(TimeLayout), i.Count, plural(int(min(i.Count, 2))), i.Phase)
+	}
 	return fmt.Sprintf("%s  ...  quiet for %s, %d routine event%s, still %s",
 		i.From.Format(TimeLayout), short(i.To.Sub(i.From)), i.Count, plural(int(min(i.Count, 2))), i.Phase)
 }
@@ -141,7 +145,7 @@ func (d *Digest) Take(c Chapter) (tell bool, idle *Idle) {
 func (d *Digest) End() *Idle {
 	out := d.idle
 	d.idle = Idle{}
-	if out.Count == 0 || out.To.Sub(out.From) < tellsIdle {
+	if lasted := out.To.Sub(out.From); out.Count == 0 || lasted >= 0 && lasted < tellsIdle {
 		return nil
 	}
 	return &out

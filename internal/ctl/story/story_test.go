@@ -67,6 +67,46 @@ func TestTheRecomputedStoryIsTheJournaledOne(t *testing.T) {
 	}
 }
 
+// The clock is set back by an hour: the present is the journal's end all the same, and
+// times before can still be asked for.
+func TestWhyBearsAClockThatWasSetBack(t *testing.T) {
+	dir := t.TempDir()
+	w := storytest.Open(t, dir)
+	begin(w)
+	w.Step(storytest.Fact{At: at(10_000), Event: events.Tick{}})
+	before := w.Step(storytest.Fact{At: at(20_000), Event: events.Tick{}})
+	w.Close()
+	const hour = 3_600_000
+	w = storytest.Open(t, dir)
+	w.Step(storytest.Fact{At: at(30_000 - hour), Event: started()})
+	last := w.Step(storytest.Fact{At: at(31_000 - hour), Event: events.ShutdownRequested{By: "SIGTERM"}})
+	w.Close()
+	a, err := story.AskNow(dir, at(32_000-hour))
+	if err != nil || !a.Now || a.Rule != last.Reason.Rule || !a.Time.Equal(at(31_000-hour)) {
+		t.Errorf("now: %v, %+v, want %+v", err, a, last.Reason)
+	}
+	if a, err = story.Ask(dir, at(32_000-hour)); err != nil || a.Rule != last.Reason.Rule {
+		t.Errorf("now, by its time: %v, %+v, want %+v", err, a, last.Reason)
+	}
+	if a, err = story.Ask(dir, at(25_000)); err != nil || a.Rule != before.Reason.Rule || !a.Time.Equal(at(20_000)) {
+		t.Errorf("before the clock was set back: %v, %+v, want %+v", err, a, before.Reason)
+	}
+}
+
+func TestAQuietStretchInWhichTheClockWasSetBackIsTold(t *testing.T) {
+	i := story.Idle{Count: 7, From: at(0), To: at(-3_600_000), Phase: fsm.Following}
+	if line := i.Line(); line != "2026-11-23 03:22:35.000  ...  quiet until 2026-11-23 02:22:35.000, by a clock that was set back, 7 routine events, still following" {
+		t.Error(line)
+	}
+	var d story.Digest
+	for _, ms := range []int{0, -3_600_000} {
+		d.Take(story.Chapter{Seq: 1, From: at(ms), Wall: at(ms), Event: events.Tick{}})
+	}
+	if idle := d.End(); idle == nil || idle.Count != 2 {
+		t.Errorf("left out: %+v", idle)
+	}
+}
+
 func TestWhyNamesEveryRejectedAlternative(t *testing.T) {
 	dir := t.TempDir()
 	w := storytest.Open(t, dir)

@@ -91,11 +91,25 @@ func Ask(dir string, at time.Time) (Answer, error) {
 	if err != nil {
 		return Answer{At: at}, err
 	}
-	s := search{at: at, answer: Answer{At: at}}
+	return answer(places, search{at: at, answer: Answer{At: at}})
+}
+
+// AskNow is Ask about the present: the journal's end, whatever the clock showed there. It
+// may have been set back since then, or have been wrong.
+func AskNow(dir string, now time.Time) (Answer, error) {
+	places, err := journal.Newest(dir, maxLookBack)
+	if err != nil {
+		return Answer{At: now}, err
+	}
+	forever := time.Unix(1<<40, 0).In(now.Location())
+	return answer(places, search{at: forever, answer: Answer{At: now, Now: true}})
+}
+
+func answer(places []journal.Place, s search) (Answer, error) {
 	if len(places) == 0 {
 		return s.answer, nil
 	}
-	for c, err := range readEntries(places[0].Read(), at.Location()) {
+	for c, err := range readEntries(places[0].Read(), s.at.Location()) {
 		if err != nil {
 			return s.answer, err
 		}
