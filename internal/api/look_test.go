@@ -137,7 +137,7 @@ func TestTimesAndUnits(t *testing.T) {
 		"infinity":                      "infinity",
 		"":                              "",
 	} {
-		if got := pythonTime(in); got != want {
+		if got := events.PythonTime(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

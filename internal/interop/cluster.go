@@ -31,7 +31,7 @@ type Options struct {
 // Cluster is one scope with members of both programs. It belongs to one test, which ends it.
 type Cluster struct {
 	*sandbox.Cluster
-	Keys Keys
+	Store Store
 
 	tb    testing.TB
 	began time.Time
@@ -80,7 +80,7 @@ func (c *Cluster) end() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if all, err := c.Keys(ctx); err == nil {
+		if all, err := c.Store.Keys(ctx); err == nil {
 			for _, kv := range all {
 				c.tb.Logf("%s", kv)
 			}

@@ -3,7 +3,6 @@ package interop
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 
 	"github.com/pgregent/regent/dcs/consul/consultest"
 	"github.com/pgregent/regent/dcs/etcd3/etcdtest"
-	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
 // KV is a key below the scope as it lies in the store, sorted by name.
@@ -31,8 +29,13 @@ func (kv KV) String() string {
 	return fmt.Sprintf("%s %s", kv.Key, kv.Value)
 }
 
-// Keys reads all keys below the scope, past Regent's own code.
-type Keys func(context.Context) ([]KV, error)
+// Store reads and writes the scope's keys past Regent's own code.
+type Store interface {
+	// Keys returns all keys below the scope, by name.
+	Keys(context.Context) ([]KV, error)
+	// Put writes a key without a lease.
+	Put(ctx context.Context, key, value string) error
+}
 
 // The scope's place in etcd, and in Consul without the first slash.
 const base = "/service/demo/"
@@ -41,36 +44,43 @@ const base = "/service/demo/"
 func (c *Cluster) startStore(kind string) string {
 	c.tb.Helper()
 	if kind == "consul" {
-		if _, err := consultest.Find(); err != nil { // else it is in this user's reach
-			if env, ok := c.tb.(interface{ Setenv(string, string) }); ok {
-				env.Setenv("CONSUL_BIN", filepath.Join(filepath.Dir(pgtest.Binary(c.tb, "regent")), "consul"))
-			}
-		}
 		server := consultest.Start(c.tb, "c0", nil)
-		c.Keys = func(ctx context.Context) ([]KV, error) { return consulKeys(ctx, server.HTTP) }
+		client, err := api.NewClient(&api.Config{Address: server.HTTP, Scheme: "http"})
+		if err != nil {
+			c.tb.Fatal(err)
+		}
+		c.Store = consulStore{client.KV()}
 		return fmt.Sprintf("consul:\n  host: %s\n", server.HTTP)
 	}
 	server := etcdtest.Start(c.tb, etcdtest.Options{Version: etcdtest.V34})
-	c.Keys = func(ctx context.Context) ([]KV, error) { return etcdKeys(ctx, server) }
+	c.Store = etcdStore{server}
 	return fmt.Sprintf("etcd3:\n  host: %s\n", server.Addr(0))
 }
 
-func consulKeys(ctx context.Context, address string) ([]KV, error) {
-	client, err := api.NewClient(&api.Config{Address: address, Scheme: "http"})
-	if err != nil {
-		return nil, err
-	}
-	pairs, _, err := client.KV().List(strings.TrimPrefix(base, "/"), (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
+type consulStore struct{ kv *api.KV }
+
+func (s consulStore) Keys(ctx context.Context) ([]KV, error) {
+	prefix := strings.TrimPrefix(base, "/")
+	pairs, _, err := s.kv.List(prefix, (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx))
 	var out []KV
 	for _, p := range pairs {
-		out = append(out, KV{Key: strings.TrimPrefix(p.Key, strings.TrimPrefix(base, "/")), Value: string(p.Value), Lease: p.Session})
+		out = append(out, KV{Key: strings.TrimPrefix(p.Key, prefix), Value: string(p.Value), Lease: p.Session})
 	}
 	return out, err
 }
 
-func etcdKeys(ctx context.Context, server *etcdtest.Cluster) (out []KV, err error) {
-	err = server.Use(ctx, 0, func(ctx context.Context, conn *grpc.ClientConn) error {
-		r, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(base), RangeEnd: []byte(strings.TrimSuffix(base, "/") + "0")})
+func (s consulStore) Put(ctx context.Context, key, value string) error {
+	pair := &api.KVPair{Key: strings.TrimPrefix(base, "/") + key, Value: []byte(value)}
+	_, err := s.kv.Put(pair, (&api.WriteOptions{}).WithContext(ctx))
+	return err
+}
+
+type etcdStore struct{ server *etcdtest.Cluster }
+
+func (s etcdStore) Keys(ctx context.Context) (out []KV, err error) {
+	err = s.server.Use(ctx, 0, func(ctx context.Context, conn *grpc.ClientConn) error {
+		end := strings.TrimSuffix(base, "/") + "0" // the byte after the slash
+		r, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(base), RangeEnd: []byte(end)})
 		for _, kv := range r.GetKvs() {
 			item := KV{Key: strings.TrimPrefix(string(kv.Key), base), Value: string(kv.Value)}
 			if kv.Lease != 0 {
@@ -83,13 +93,20 @@ func etcdKeys(ctx context.Context, server *etcdtest.Cluster) (out []KV, err erro
 	return out, err
 }
 
+func (s etcdStore) Put(ctx context.Context, key, value string) error {
+	return s.server.Use(ctx, 0, func(ctx context.Context, conn *grpc.ClientConn) error {
+		_, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: []byte(base + key), Value: []byte(value)})
+		return err
+	})
+}
+
 // AwaitKeys returns the keys once they are as wanted; the condition says what is missing.
-func (c *Cluster) AwaitKeys(ctx context.Context, wanted func(map[string]KV) error) (map[string]KV, error) {
+func (c *Cluster) AwaitKeys(ctx context.Context, wanted func(map[string]string) error) (map[string]string, error) {
 	for {
-		all, err := c.Keys(ctx)
-		found := map[string]KV{}
+		all, err := c.Store.Keys(ctx)
+		found := map[string]string{}
 		for _, kv := range all {
-			found[kv.Key] = kv
+			found[kv.Key] = kv.Value
 		}
 		if err == nil {
 			if err = wanted(found); err == nil {
