@@ -94,13 +94,16 @@ func (c *Cluster) end() {
 	}
 }
 
-// keepLogs copies the members' whole logs into a folder, for somebody to read.
+// keepLogs copies the members' whole logs and journals into a folder, for somebody to read.
 func (c *Cluster) keepLogs(dir string) {
 	for _, n := range c.Nodes() {
-		to := filepath.Join(dir, strings.ReplaceAll(c.tb.Name(), "/", "-")+"-"+n.Name()+".log")
+		to := filepath.Join(dir, strings.ReplaceAll(c.tb.Name(), "/", "-")+"-"+n.Name())
 		content, err := os.ReadFile(n.LogFile())
 		if err == nil {
-			err = os.WriteFile(to, content, 0o600)
+			err = os.WriteFile(to+".log", content, 0o600)
+		}
+		if err == nil && n.Program() == sandbox.Regent {
+			err = errors.Join(os.RemoveAll(to+".journal"), os.CopyFS(to+".journal", os.DirFS(n.JournalDir())))
 		}
 		if err != nil {
 			c.tb.Log(err)
