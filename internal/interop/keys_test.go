@@ -187,7 +187,7 @@ func live(t *testing.T, store string, program sandbox.Program) map[string]map[st
 
 func addTo(t *testing.T, file, text string) {
 	t.Helper()
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
 	if err == nil {
 		_, err = f.WriteString(text)
 		err = errors.Join(err, f.Close())
@@ -264,10 +264,14 @@ func recorded(t *testing.T) map[string]map[string]string {
 	return out
 }
 
-// A live Patroni writes what is recorded of it. REGENT_INTEROP_RECORD names a folder into which
-// what it writes now is written as new recordings.
+// A live Patroni writes what is recorded of it. That changes with Patroni only, so make interop
+// asks it. REGENT_INTEROP_RECORD names a folder into which what it writes now is written as new
+// recordings.
 func TestPatroniWritesWhatIsRecorded(t *testing.T) {
 	t.Parallel()
+	if full() == "" && os.Getenv("REGENT_INTEROP_RECORD") == "" {
+		return
+	}
 	for _, store := range []string{"etcd3", "consul"} {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()

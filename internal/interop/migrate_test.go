@@ -146,6 +146,11 @@ func (m *migration) move(to sandbox.Program, pause, resume command) {
 	for _, n := range m.Nodes() {
 		m.sameServer(n)
 	}
+	if to == r {
+		if said, err := ownStatus(m.ctx, leader); err != nil || said.Fencing != "adopted" || said.Phase != "leading" {
+			m.t.Errorf("%s says %+v, %v", leader.Name(), said, err)
+		}
+	}
 	m.say("a ttl later: %s leads, all members run %s", leader.Name(), to)
 }
 
@@ -161,20 +166,7 @@ func (m *migration) replace(n *sandbox.Node, to sandbox.Program) {
 	if err := n.PowerOn(); err != nil {
 		m.t.Fatal(err)
 	}
-	wanted := func(keys map[string]string) error {
-		mine := keys["members/"+n.Name()]
-		if !strings.Contains(mine, `"state":"running"`) || strings.Contains(mine, `"regent":`) != (to == r) || !strings.Contains(mine, `"pause":true`) {
-			return fmt.Errorf("members/%s is %s", n.Name(), mine)
-		}
-		if keys["leader"] == "" {
-			return fmt.Errorf("nobody leads")
-		}
-		return nil
-	}
-	if _, err := m.AwaitKeys(m.ctx, wanted); err != nil {
-		m.t.Fatal(err)
-	}
-	if err := n.AwaitHealthy(m.ctx); err != nil {
+	if err := m.taken(m.ctx, n, to); err != nil {
 		m.t.Fatal(err)
 	}
 	m.sameServer(n)
@@ -183,10 +175,79 @@ func (m *migration) replace(n *sandbox.Node, to sandbox.Program) {
 	m.say("%s is run by %s", n.Name(), to)
 }
 
+// taken waits until a member, and the keys of the cluster, say that the program has taken charge.
+func (c *Cluster) taken(ctx context.Context, n *sandbox.Node, of sandbox.Program) error {
+	wanted := func(keys map[string]string) error {
+		mine := keys["members/"+n.Name()]
+		if !strings.Contains(mine, `"state":"running"`) || strings.Contains(mine, `"regent":`) != (of == r) || !strings.Contains(mine, `"pause":true`) {
+			return fmt.Errorf("members/%s is %s", n.Name(), mine)
+		}
+		if keys["leader"] == "" {
+			return fmt.Errorf("nobody leads")
+		}
+		return nil
+	}
+	if _, err := c.AwaitKeys(ctx, wanted); err != nil {
+		return err
+	}
+	return n.AwaitHealthy(ctx)
+}
+
 // sameServer: the postmaster is that of the beginning.
 func (m *migration) sameServer(n *sandbox.Node) {
 	m.t.Helper()
 	if pid, ok := n.PostmasterPID(); !ok || pid != m.runs[n.Name()] {
 		m.t.Fatalf("the postmaster of %s was %d, now there is %d", n.Name(), m.runs[n.Name()], pid)
 	}
+}
+
+// A primary that Patroni started, and whose Regent dies, is stopped by the keeper that adopted it,
+// before another member takes writes (S2, S5).
+func TestAdoptedPrimaryIsFenced(t *testing.T) {
+	t.Parallel()
+	if full() == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, r}})
+	old, heir := c.Nodes()[0], c.Nodes()[1]
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(old.PowerOn())
+	_, err := c.AwaitPrimary(ctx)
+	must(err)
+	must(heir.PowerOn())
+	_, err = c.AwaitStreaming(ctx)
+	must(err)
+	_, err = c.Regent(ctx, heir, "pause", "demo", "--wait")
+	must(err)
+	must(old.StopAgent(ctx))
+	old.RunAs(r)
+	must(old.PowerOn())
+	must(c.taken(ctx, old, r))
+	_, err = c.Regent(ctx, heir, "resume", "demo", "--wait")
+	must(err)
+	load := c.Load(ctx)
+	must(load.Await(ctx, 100, load.Now()))
+	old.PowerOff()
+	must(old.KillAgent())
+	for {
+		now, err := c.AwaitPrimary(ctx)
+		must(err)
+		if now == heir {
+			break
+		}
+	}
+	must(load.Await(ctx, 100, load.Now()))
+	if pid, ok := old.PostmasterPID(); ok {
+		t.Errorf("postmaster %d of the primary without an agent still runs", pid)
+	}
+	figures, err := load.End(ctx)
+	must(err)
+	t.Log(figures)
 }
