@@ -128,6 +128,14 @@ conformance: ## the store's contract on every backend, as a table (REGENT_CONFOR
 	REGENT_CONFORMANCE="$$dir" go test -count=1 -p 1 -run '^TestConformance' ./dcs/... || code=1; \
 	go run ./scripts/conformance "$$dir" && exit "$$code"
 
+.PHONY: interop
+interop: ## clusters shared with Patroni, on etcd and Consul: who leads, what is done, what comes of it, as a table
+	@scripts/setup.sh servers
+	@dir=$$(mktemp -d); chmod 1777 "$$dir"; trap 'rm -rf "$$dir"' EXIT; code=0; \
+	REGENT_INTEROP_TABLE="$$dir" go test -count=1 -timeout 30m $(ARGS) ./internal/interop || code=1; \
+	printf '\n| members (P: Patroni, R: Regent) | who leads | action | result | took |\n|---|---|---|---|---|\n'; \
+	cat "$$dir"/* && exit "$$code"
+
 ##@ Tidy
 .PHONY: clean
 clean: ## remove what the build wrote

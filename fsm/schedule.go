@@ -137,7 +137,8 @@ func (s *State) ScheduledRestart() json.RawMessage {
 		Pending   bool    `json:"restart_pending,omitempty"`
 	}{r.At, nil, r.Role, r.Version, int64(r.Timeout / time.Second), r.Pending}
 	if r.StartedAt != "" {
-		out.StartedAt = &r.StartedAt
+		at := events.PythonTime(r.StartedAt)
+		out.StartedAt = &at
 	}
 	b, err := json.Marshal(out)
 	if err != nil {

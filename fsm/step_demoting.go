@@ -323,13 +323,12 @@ func contains(list []events.NodeName, n events.NodeName) bool {
 	return false
 }
 
-// moveKey hands the leader key to the candidate's lease; to a member that doesn't
-// take part in that, a Patroni, the key is released instead (S15).
+// moveKey hands the leader key to the candidate's lease; for a member that doesn't
+// take part in that, a Patroni, the key is released instead (S15), which waits longer.
 func (e *effects) moveKey() {
 	m, ok := e.view().Member(e.Demote.To)
 	if !ok || m.HandOff == "" {
-		e.Demote.Stage = "release"
-		e.once(ReleaseLeader{Lease: e.Lease.ID, Optime: e.Demote.End})
+		e.release()
 		return
 	}
 	e.once(HandOver{To: m.Name, ToLease: m.HandOff, Lease: e.Lease.ID, Optime: e.Demote.End})

@@ -110,16 +110,34 @@ document_locale() {
 
 has_etcd34() { "${REGENT_ETCD_34:-etcd}" --version 2>/dev/null | grep -q '^etcd Version: 3\.4\.'; }
 
-# store_servers gets the servers of stores. What can't be had is a failure in CI only:
+# The peer of mixed clusters, with its clients of etcd and Consul. Without its Recommends and
+# with hold_services, no service of it is started.
+readonly patroni_packages=(patroni python3-etcd python3-consul)
+
+# has_patroni asks the interpreter that Patroni itself runs on whether it has the clients.
+has_patroni() {
+	local program
+	program=$(command -v patroni) && command -v patronictl >/dev/null || return 1
+	"$(sed -n '1s/^#! *//p' "$program")" -c 'import etcd, consul' 2>/dev/null
+}
+
+# store_servers gets the servers of stores, and Patroni. What can't be had is a failure in CI only:
 # elsewhere the tests that need it say so and are skipped.
 store_servers() {
 	local script code=0
-	if ! has_etcd34 && [[ -n "$1" ]]; then
+	local -a packages=()
+	if ! has_etcd34; then packages+=(etcd-server); fi
+	if ! has_patroni; then packages+=("${patroni_packages[@]}"); fi
+	if ((${#packages[@]} > 0)) && [[ -n "$1" ]]; then
 		apt-get -q update >/dev/null 2>&1 || true # a bare machine knows no packages yet
-		if apt-cache show etcd-server >/dev/null 2>&1; then install_packages etcd-server; fi
+		if apt-cache show "${packages[@]}" >/dev/null 2>&1; then install_packages "${packages[@]}"; fi
 	fi
 	if ! has_etcd34; then
 		echo 'setup: no etcd 3.4 (Debian 12: apt-get install etcd-server; another: REGENT_ETCD_34)' >&2
+		code=1
+	fi
+	if ! has_patroni; then
+		echo 'setup: no Patroni for mixed clusters (Debian 12: apt-get install patroni python3-etcd python3-consul)' >&2
 		code=1
 	fi
 	for script in scripts/etcd-server.sh scripts/consul-server.sh; do
@@ -129,7 +147,7 @@ store_servers() {
 		fi
 	done
 	if ((code != 0)) && [[ -n "${CI:-}" ]]; then exit 1; fi
-	if ((code == 0)); then echo "setup: the stores' servers are here"; fi
+	if ((code == 0)); then echo "setup: the stores' servers and Patroni are here"; fi
 }
 
 # report prints what is missing, as lines of missing, for a person who will install it.

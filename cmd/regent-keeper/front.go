@@ -241,7 +241,11 @@ func (f *front) quickCommand(r keeper.Request) error {
 	case r.Op == keeper.OpFence:
 		return f.guard.commandFence(r.Within)
 	case r.Op == keeper.OpShutdown:
-		return f.guard.end()
+		err := f.guard.end()
+		if err != nil {
+			f.guard.excuse()
+		}
+		return err
 	}
 	return refuse("this keeper (%s) doesn't know the request %q, or it lacks its argument", version, r.Op)
 }

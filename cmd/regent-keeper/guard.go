@@ -39,6 +39,7 @@ type guard struct {
 	timer   *timer
 	dog     *dog               // the kernel's watchdog
 	emit    func(keeper.Event) // never blocks; called with mu held
+	leave   func()             // ends the keeper; never blocks
 	spawns  chan spawnRequest  // to the thread that lives as long as the keeper (S4)
 	watch   chan int           // pidfds of adopted postmasters to wait on
 	kick    chan struct{}      // wakes the killer
@@ -62,6 +63,7 @@ type guard struct {
 	fence    *fence          // nil until fencing begins
 	asked    bool            // a stop was commanded
 	orphaned bool            // what is ending never was in this keeper's charge
+	excused  bool            // the agent has left for good; see excuse
 	killing  bool            // the kill-tree is at work, until the server is down
 	pending  syscall.Signal  // a stop that came while starting
 	early    map[int]unix.WaitStatus
@@ -79,6 +81,7 @@ func newGuard(dataDir string, note *watchdogNote, log *slog.Logger) (*guard, err
 		log:     log,
 		timer:   t,
 		emit:    func(keeper.Event) {},
+		leave:   func() {},
 		spawns:  make(chan spawnRequest),
 		watch:   make(chan int, 1),
 		kick:    make(chan struct{}, 1),
@@ -130,6 +133,7 @@ func (g *guard) present(f func(keeper.Status, []keeper.Event)) {
 	s := g.lookAround()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.excused = false
 	var past []keeper.Event
 	if g.fence != nil {
 		past = append(past, keeper.Event{Kind: keeper.FenceBegun, At: g.fence.begun, Repeated: true})
@@ -191,6 +195,10 @@ func (g *guard) postmasterEnded(code, sig int) {
 	g.pid = 0
 	exit := g.exit
 	g.emit(keeper.Event{Kind: keeper.PostmasterExited, At: exit.At, Exit: &exit})
+	if g.excused && g.armed == nil && (g.pidfd >= 0 || code == 0) {
+		g.retire()
+		return
+	}
 	g.wakeKiller()
 }
 
@@ -216,6 +224,9 @@ func (g *guard) serverDown() {
 	g.log.Info("server down", "pid", exit.PID, "code", exit.Code, "signal", exit.Signal,
 		"ours", exit.Ours, "fenced", exit.Fenced)
 	g.emit(keeper.Event{Kind: keeper.ServerDown, At: exit.At, Exit: &exit})
+	if g.excused {
+		g.retire()
+	}
 }
 
 // setTimer sets the fence timer. Called with mu held.

@@ -91,7 +91,7 @@ func (k *keeperProcess) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	front := newFront(k.guard, k.listener, k.log, cancel)
-	k.guard.emit = front.emit
+	k.guard.emit, k.guard.leave = front.emit, cancel
 	// Reaping must be in place before the first child, ignoring before the first
 	// signal that would end the keeper with its PostgreSQL alive.
 	children := make(chan os.Signal, 1)

@@ -291,7 +291,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	service := systemd.NewService(notifier, d.log)
 	meter := metrics.New(version, d.journal)
-	twin := &twinCheck{name: d.local.Name, mine: d.local.REST.URL(), store: d.store, peers: peers, upgrade: d.upgrade}
+	twin := &twinCheck{name: d.local.Name, mine: d.local.REST.URL(), store: d.store, peers: peers, upgrade: d.upgrade, fits: d.canKeep}
 	heard := &listeners{meter: meter, service: service, dataDir: d.local.Postgres.DataDir}
 	a := agent.New(agent.Options{
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,

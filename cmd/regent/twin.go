@@ -19,6 +19,8 @@ type twinCheck struct {
 	mine  string // where this agent's REST API is reached
 	store dcs.Store
 	peers *http.Client
+	// fits judges the first view besides.
+	fits func(events.ClusterView) error
 	// upgrade takes a request that comes too early.
 	upgrade chan<- struct{}
 	done    bool // early has seen what holds now; written before late is called
@@ -64,7 +66,7 @@ func (t *twinCheck) look(ctx context.Context) error {
 		v, err := t.store.View(ctx, dcs.Linearizable)
 		if err == nil {
 			t.done = true
-			return t.probe(ctx, dcs.Decode(v))
+			return t.judge(ctx, dcs.Decode(v))
 		}
 		retry := time.NewTimer(twinRetry)
 		select {
@@ -79,10 +81,20 @@ func (t *twinCheck) look(ctx context.Context) error {
 // late checks the first view that the machine would act on. This agent's own API
 // answers by then, so a twin that claims the same address can't be told from it.
 func (t *twinCheck) late(ctx context.Context, v events.ClusterView) error {
-	if m, ok := v.Member(t.name); t.done || !ok || m.APIURL == t.mine {
+	if t.done {
 		return nil
 	}
-	return t.probe(ctx, v)
+	if m, ok := v.Member(t.name); !ok || m.APIURL == t.mine {
+		return t.fits(v)
+	}
+	return t.judge(ctx, v)
+}
+
+func (t *twinCheck) judge(ctx context.Context, v events.ClusterView) error {
+	if err := t.probe(ctx, v); err != nil {
+		return err
+	}
+	return t.fits(v)
 }
 
 // probe asks at the address in the member key. Nobody there: that was this agent's

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -82,12 +83,15 @@ func (a *Agent) Reload() {
 	a.mail.signal()
 }
 
-// applyConfig takes a configuration into force; one that can't be read leaves the
-// settings as they are. It belongs to the loop.
+// applyConfig takes a configuration into force; one that can't be kept leaves the
+// settings as they are, and the member aside. It belongs to the loop.
 func (a *Agent) applyConfig(ctx context.Context, shared events.DynamicConfig) {
 	set, pg, err := a.opt.Settings(shared.Raw, a.config.patroni)
 	if err != nil {
-		a.log.Error("the configuration can't be applied; the one in force stays", "err", err)
+		a.log.Error("the configuration can't be applied; the one in force stays, and this member takes no leadership over", "err", err)
+		set := a.state.Settings
+		set.Tags = standsAside(set.Tags)
+		a.step(ctx, events.ConfigChanged{Settings: set})
 		return
 	}
 	before := a.state.Settings
@@ -100,6 +104,21 @@ func (a *Agent) applyConfig(ctx context.Context, shared events.DynamicConfig) {
 		a.step(ctx, events.PauseChanged{Paused: set.Pause, Revision: shared.Version})
 	}
 	a.queueConfig(pg)
+}
+
+// standsAside are the tags of a member that can't keep what the cluster promises, with the
+// configuration that it can't apply: it doesn't take over, and no commit waits for it, since nobody
+// else may be there to take over then. Members of both programs see that.
+func standsAside(tags events.Tags) events.Tags {
+	all := map[string]json.RawMessage{}
+	_ = json.Unmarshal(tags.Raw, &all) // no tags: none are lost
+	all["nofailover"], all["nosync"] = json.RawMessage("true"), json.RawMessage("true")
+	raw, err := json.Marshal(all)
+	if err != nil {
+		raw = json.RawMessage(`{"nofailover":true,"nosync":true}`)
+	}
+	tags.NoFailover, tags.NoSync, tags.Raw = true, true, raw
+	return tags
 }
 
 func (a *Agent) queueConfig(cfg pgmgr.Config) {

@@ -81,8 +81,14 @@ func (s *Server) glance() condition {
 // look is the member's condition with PostgreSQL asked now. A server that doesn't
 // answer in time costs lookPatience and the details.
 func (s *Server) look(ctx context.Context) condition {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
 	seen := s.looks.fresh(ctx)
 	c := s.glance() // after the wait: the lease may have gone meanwhile
+	if seen != nil && seen.began < c.state.Postgres.After && c.word == "running" {
+		// An operation, leaving the old upstream say, has ended meanwhile, and the server runs.
+		seen, c = s.looks.fresh(ctx), s.glance()
+	}
 	if seen == nil || seen.began < c.state.Postgres.After {
 		// No answer, or one from before an operation or a crash that the machine knows of.
 		c.unknownIfRunning()

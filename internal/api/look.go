@@ -66,7 +66,7 @@ func (l *looks) run(ctx context.Context) {
 }
 
 // fresh returns an observation that began after the call, or nil when there is none
-// in time.
+// before ctx ends.
 func (l *looks) fresh(ctx context.Context) *look {
 	l.mu.Lock()
 	if l.next == nil {
@@ -78,14 +78,11 @@ func (l *looks) fresh(ctx context.Context) *look {
 	case l.asked <- struct{}{}:
 	default:
 	}
-	t := time.NewTimer(lookPatience)
-	defer t.Stop()
 	select {
 	case <-mine.done:
 		if mine.ok {
 			return mine
 		}
-	case <-t.C:
 	case <-ctx.Done():
 	}
 	return nil

@@ -118,6 +118,28 @@ func TestLookFromBeforeACrashIsNotBelieved(t *testing.T) {
 	})
 }
 
+// TestLookThatAnOperationEndedUnderIsRepeated: members that compare positions ask in the very
+// moment in which the one that they ask leaves its old upstream. It must not pass for silent.
+func TestLookThatAnOperationEndedUnderIsRepeated(t *testing.T) {
+	bubble(t, func(w *world) {
+		began, proceed := time.Now(), make(chan struct{})
+		w.server.mono = func() events.Instant { return nowMono.Add(time.Since(began)) }
+		w.agent.observe = func(context.Context) (events.PostgresState, error) {
+			<-proceed
+			return leaderState().Postgres.State, nil
+		}
+		answer := make(chan *reply, 1)
+		go func() { answer <- w.do(w.t.Context(), "GET", "/patroni", "") }()
+		time.Sleep(time.Millisecond) // of the bubble's clock
+		w.agent.change(func(s *fsm.State) { s.Postgres.After = w.server.mono() })
+		close(proceed)
+		out := <-answer
+		if !strings.HasPrefix(string(out.body), `{"state": "running", `) || !strings.Contains(string(out.body), `"location"`) {
+			w.t.Errorf("%d %s", out.code, out.body)
+		}
+	})
+}
+
 // TestServerThatStoppedAnsweringIsUnknown: it runs, and was ready a heartbeat ago.
 func TestServerThatStoppedAnsweringIsUnknown(t *testing.T) {
 	bubble(t, func(w *world) {
@@ -137,7 +159,7 @@ func TestTimesAndUnits(t *testing.T) {
 		"infinity":                      "infinity",
 		"":                              "",
 	} {
-		if got := pythonTime(in); got != want {
+		if got := events.PythonTime(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

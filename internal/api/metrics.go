@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/fsm"
 	"github.com/pgregent/regent/internal/metrics"
 )
@@ -136,7 +137,7 @@ func packedVersion() string {
 
 // epoch rewrites a time as PostgreSQL prints it in seconds since 1970; 0 for none.
 func epoch(s string) string {
-	t, err := time.Parse("2006-01-02 15:04:05.999999-07:00", pythonTime(s))
+	t, err := time.Parse("2006-01-02 15:04:05.999999-07:00", events.PythonTime(s))
 	if err != nil {
 		return "0"
 	}

@@ -22,7 +22,7 @@ func (s *Server) describe(c *condition) []byte {
 	o.text("state", c.word)
 	p := c.state.Postgres.State
 	if c.live {
-		o.textOrNull("postmaster_start_time", pythonTime(p.StartedAt))
+		o.textOrNull("postmaster_start_time", events.PythonTime(p.StartedAt))
 	}
 	o.text("role", s.spell(c.role))
 	if c.live {
@@ -80,7 +80,7 @@ func (s *Server) describeServer(o *object, c *condition) {
 		}
 		xlog.unsigned("received_location", uint64(received))
 		xlog.unsigned("replayed_location", uint64(p.Replayed))
-		xlog.textOrNull("replayed_timestamp", pythonTime(p.ReplayedAt))
+		xlog.textOrNull("replayed_timestamp", events.PythonTime(p.ReplayedAt))
 		xlog.boolean("paused", p.ReplayPaused)
 	} else {
 		xlog.unsigned("location", uint64(p.Position))
@@ -200,15 +200,4 @@ func (s *Server) fencing(st *fsm.State) string {
 	default:
 		return "ready"
 	}
-}
-
-// pythonTime rewrites a time as PostgreSQL prints it (2026-11-22 22:33:19.839333+00)
-// in the form that Python prints. What can't be read stays as it is.
-func pythonTime(s string) string {
-	for _, layout := range []string{"2006-01-02 15:04:05-07:00:00", "2006-01-02 15:04:05-07:00", "2006-01-02 15:04:05-07"} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t.Format("2006-01-02 15:04:05.000000-07:00")
-		}
-	}
-	return s
 }

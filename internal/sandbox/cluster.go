@@ -18,6 +18,9 @@ type Options struct {
 	Dir string
 	// Bin holds regent and regent-keeper, PGBin PostgreSQL's programs. Both are needed.
 	Bin, PGBin string
+	// Patroni is the path of Patroni's program, for nodes that run it (Node.RunAs). The
+	// configurations then also say what Patronis of one host would otherwise share.
+	Patroni string
 	// Scope is the cluster's name; "demo" by default.
 	Scope string
 	// Nodes is how many; 3 by default.
@@ -85,7 +88,7 @@ func New(o Options) (*Cluster, error) {
 // lay makes the nodes, then their configurations, which name each other's ports.
 func (c *Cluster) lay() error {
 	for i := range c.opt.Nodes {
-		n := &Node{c: c, name: fmt.Sprintf("n%d", i+1)}
+		n := &Node{c: c, name: fmt.Sprintf("n%d", i+1), program: Regent}
 		n.dir = filepath.Join(c.opt.Dir, n.name)
 		c.nodes = append(c.nodes, n)
 		for _, port := range []*int{&n.port, &n.restPort, &n.raftPort} {

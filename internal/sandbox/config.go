@@ -59,14 +59,14 @@ postgresql:
     replication: {username: replicator, password: "%[6]s"}
   parameters:
     unix_socket_directories: %[5]s/run
-
+%[12]s
 regent:
   run_dir: %[5]s/run
   journal:
     dir: %[5]s/journal
 `,
 		o.Scope, n.name, n.restPort, strings.TrimSpace(store), n.dir, n.c.secret,
-		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin)
+		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings())
 }
 
 // raftSection makes the nodes the embedded store of each other.

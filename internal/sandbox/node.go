@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,6 +21,8 @@ type Node struct {
 	port, restPort, raftPort int
 
 	mu sync.Mutex // guards what follows
+	// program is what the agent is from its next start on.
+	program Program
 	// on: the agent is to run, and is started again when it ends.
 	on bool
 	// agent is the running agent, nil when none runs; ended is closed when its present run
@@ -89,7 +90,7 @@ func (n *Node) start() error {
 		return fmt.Errorf("start the agent of %s: %w", n.name, err)
 	}
 	defer func() { _ = log.Close() }() // the agent has its own descriptor
-	cmd := exec.Command(filepath.Join(n.c.opt.Bin, "regent"), "agent", n.ConfigFile())
+	cmd := n.command()
 	cmd.Dir = n.dir
 	cmd.Env = agentEnvironment()
 	cmd.Stdout, cmd.Stderr = log, log

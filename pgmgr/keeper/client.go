@@ -254,7 +254,8 @@ func (c *Client) Adopt(ctx context.Context, pid int) (Status, error) {
 	return c.call(ctx, Request{Op: OpAdopt, PID: pid})
 }
 
-// Shutdown ends the keeper. Refused while its PostgreSQL lives (S4).
+// Shutdown ends the keeper. Refused while its PostgreSQL lives (S4); the keeper ends with that
+// then, if it is under no deadline and no other client attaches before.
 func (c *Client) Shutdown(ctx context.Context) error {
 	_, err := c.call(ctx, Request{Op: OpShutdown})
 	return err

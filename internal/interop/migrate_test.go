@@ -1,0 +1,253 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgregent/regent/internal/sandbox"
+)
+
+// migration moves a cluster from one program to the other, member by member, under a writer.
+type migration struct {
+	*Cluster
+	t    *testing.T
+	ctx  context.Context
+	load *Load
+	// runs are the postmasters from the beginning, which are those of the end.
+	runs map[string]int
+}
+
+// A cluster of Patronis becomes one of Regents and one of Patronis again, as
+// docs/operations/migrate-from-patroni.md says: in maintenance mode, member by member, from the
+// same file. No PostgreSQL is restarted, no transaction fails, no row is lost.
+func TestMigration(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes a minute: real clusters are left out of -short")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	m := &migration{
+		Cluster: Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, p, p}}),
+		t:       t, ctx: ctx, runs: map[string]int{},
+	}
+	if err := m.Nodes()[0].PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.AwaitPrimary(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	leader := m.streaming()
+	m.load = m.Load(ctx)
+	m.written()
+	for _, n := range m.Nodes() {
+		pid, ok := n.PostmasterPID()
+		if !ok {
+			t.Fatalf("%s has no postmaster", n.Name())
+		}
+		m.runs[n.Name()] = pid
+	}
+	m.say("three Patronis, %s leads", leader.Name())
+	m.move(r, m.Patronictl, m.Regent)
+	m.move(p, m.Regent, m.Patronictl)
+	figures, err := m.load.End(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("%s; 0 of %d servers restarted", figures, len(m.runs))
+	if figures.Lost != 0 || figures.Unknown != 0 {
+		t.Errorf("a migration costs nothing: %s", figures)
+	}
+	m.nothingLeft(leader)
+}
+
+// nothingLeft: Patroni restarts its servers undisturbed by the keepers that Regent had, and
+// those are gone with the servers that they had in their charge.
+func (m *migration) nothingLeft(leader *sandbox.Node) {
+	m.t.Helper()
+	for _, n := range m.Nodes() {
+		if out, err := m.Patronictl(m.ctx, n, "restart", "demo", n.Name(), "--force"); err != nil || !strings.Contains(out, "Success") {
+			m.t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if now := m.streaming(); now != leader {
+		m.t.Errorf("%s led, now %s does", leader.Name(), now.Name())
+	}
+	for _, n := range m.Nodes() {
+		if pid, ok := n.KeeperPID(); ok {
+			m.t.Errorf("a keeper of %s is left: process %d", n.Name(), pid)
+		}
+	}
+}
+
+// say logs a step with what the writer has done by then, and what failed it.
+func (m *migration) say(format string, args ...any) {
+	m.t.Helper()
+	log := m.load.Log()
+	m.t.Logf("%6.1f s  %-58s %6d rows acknowledged, %d transactions failed",
+		m.load.Now().Seconds(), fmt.Sprintf(format, args...), len(log.Acks), len(log.Unknown))
+}
+
+func (m *migration) streaming() *sandbox.Node {
+	m.t.Helper()
+	n, err := m.AwaitStreaming(m.ctx)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return n
+}
+
+// written waits for rows that are acknowledged from now on.
+func (m *migration) written() {
+	m.t.Helper()
+	if err := m.load.Await(m.ctx, 100, m.load.Now()); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+type command = func(context.Context, *sandbox.Node, ...string) (string, error)
+
+// move replaces the agents, replicas first: the old program's command pauses, the new one's resumes.
+func (m *migration) move(to sandbox.Program, pause, resume command) {
+	m.t.Helper()
+	leader := m.streaming()
+	if out, err := pause(m.ctx, leader, "pause", "demo", "--wait"); err != nil {
+		m.t.Fatalf("%v: %s", err, out)
+	}
+	m.say("paused")
+	order := []*sandbox.Node{}
+	for _, n := range m.Nodes() {
+		if n != leader {
+			order = append(order, n)
+		}
+	}
+	for _, n := range append(order, leader) {
+		m.replace(n, to)
+	}
+	if out, err := resume(m.ctx, leader, "resume", "demo", "--wait"); err != nil {
+		m.t.Fatalf("%v: %s", err, out)
+	}
+	m.say("resumed")
+	// Nothing that was decided in maintenance mode comes out later.
+	select {
+	case <-time.After(m.TTL() + 2*time.Second):
+	case <-m.ctx.Done():
+	}
+	m.written()
+	if now := m.streaming(); now != leader {
+		m.t.Errorf("%s led, now %s does", leader.Name(), now.Name())
+	}
+	for _, n := range m.Nodes() {
+		m.sameServer(n)
+	}
+	if to == r {
+		if said, err := ownStatus(m.ctx, leader); err != nil || said.Fencing != "adopted" || said.Phase != "leading" {
+			m.t.Errorf("%s says %+v, %v", leader.Name(), said, err)
+		}
+	}
+	m.say("a ttl later: %s leads, all members run %s", leader.Name(), to)
+}
+
+// replace ends a member's agent, starts the other one by the same file, and waits until it has
+// taken charge of the running server.
+func (m *migration) replace(n *sandbox.Node, to sandbox.Program) {
+	m.t.Helper()
+	if err := n.StopAgent(m.ctx); err != nil {
+		m.t.Fatal(err)
+	}
+	m.sameServer(n)
+	n.RunAs(to)
+	if err := n.PowerOn(); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := m.taken(m.ctx, n, to); err != nil {
+		m.t.Fatal(err)
+	}
+	m.sameServer(n)
+	m.written()
+	m.streaming()
+	m.say("%s is run by %s", n.Name(), to)
+}
+
+// taken waits until a member, and the keys of the cluster, say that the program has taken charge.
+func (c *Cluster) taken(ctx context.Context, n *sandbox.Node, of sandbox.Program) error {
+	wanted := func(keys map[string]string) error {
+		mine := keys["members/"+n.Name()]
+		if !strings.Contains(mine, `"state":"running"`) || strings.Contains(mine, `"regent":`) != (of == r) || !strings.Contains(mine, `"pause":true`) {
+			return fmt.Errorf("members/%s is %s", n.Name(), mine)
+		}
+		if keys["leader"] == "" {
+			return fmt.Errorf("nobody leads")
+		}
+		return nil
+	}
+	if _, err := c.AwaitKeys(ctx, wanted); err != nil {
+		return err
+	}
+	return n.AwaitHealthy(ctx)
+}
+
+// sameServer: the postmaster is that of the beginning.
+func (m *migration) sameServer(n *sandbox.Node) {
+	m.t.Helper()
+	if pid, ok := n.PostmasterPID(); !ok || pid != m.runs[n.Name()] {
+		m.t.Fatalf("the postmaster of %s was %d, now there is %d", n.Name(), m.runs[n.Name()], pid)
+	}
+}
+
+// A primary that Patroni started, and whose Regent dies, is stopped by the keeper that adopted it,
+// before another member takes writes (S2, S5).
+func TestAdoptedPrimaryIsFenced(t *testing.T) {
+	t.Parallel()
+	if full() == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c := Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, r}})
+	old, heir := c.Nodes()[0], c.Nodes()[1]
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(old.PowerOn())
+	_, err := c.AwaitPrimary(ctx)
+	must(err)
+	must(heir.PowerOn())
+	_, err = c.AwaitStreaming(ctx)
+	must(err)
+	_, err = c.Regent(ctx, heir, "pause", "demo", "--wait")
+	must(err)
+	must(old.StopAgent(ctx))
+	old.RunAs(r)
+	must(old.PowerOn())
+	must(c.taken(ctx, old, r))
+	_, err = c.Regent(ctx, heir, "resume", "demo", "--wait")
+	must(err)
+	load := c.Load(ctx)
+	must(load.Await(ctx, 100, load.Now()))
+	old.PowerOff()
+	must(old.KillAgent())
+	for {
+		now, err := c.AwaitPrimary(ctx)
+		must(err)
+		if now == heir {
+			break
+		}
+	}
+	must(load.Await(ctx, 100, load.Now()))
+	if pid, ok := old.PostmasterPID(); ok {
+		t.Errorf("postmaster %d of the primary without an agent still runs", pid)
+	}
+	figures, err := load.End(ctx)
+	must(err)
+	t.Log(figures)
+}
