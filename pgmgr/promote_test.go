@@ -95,9 +95,19 @@ func TestFollowWaitsUntilTheWalreceiverIsGone(t *testing.T) {
 	// Only the startup process ends a walreceiver.
 	startup := atoi(b.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'"))
 	b.must("stop it", syscall.Kill(startup, syscall.SIGSTOP))
-	ctx, cancel := context.WithTimeout(b.ctx(), 300*time.Millisecond)
-	defer cancel()
-	err := b.Follow(ctx, nil)
+	ctx, giveUp := context.WithCancel(b.ctx())
+	defer giveUp()
+	followed := make(chan error, 1)
+	go func() { followed <- b.Follow(ctx, nil) }()
+	for b.sql("SHOW primary_conninfo") != "" { // new sessions see what was reloaded
+		select {
+		case err := <-followed:
+			t.Fatalf("follow nobody returned before anything was reloaded: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	giveUp()
+	err := <-followed
 	b.must("continue it", syscall.Kill(startup, syscall.SIGCONT))
 	b.wantClass("follow nobody while the walreceiver lives", err, ErrUnknown)
 	b.must("follow nobody", b.Follow(b.ctx(), nil))
