@@ -121,13 +121,16 @@ has_patroni() {
 	"$(sed -n '1s/^#! *//p' "$program")" -c 'import etcd, consul' 2>/dev/null
 }
 
-# store_servers gets the servers of stores, and Patroni. What can't be had is a failure in CI only:
+has_haproxy() { [[ -x /usr/sbin/haproxy ]] || command -v haproxy >/dev/null; }
+
+# store_servers gets the servers of stores, Patroni and HAProxy. What can't be had is a failure in CI only:
 # elsewhere the tests that need it say so and are skipped.
 store_servers() {
 	local script code=0
 	local -a packages=()
 	if ! has_etcd34; then packages+=(etcd-server); fi
 	if ! has_patroni; then packages+=("${patroni_packages[@]}"); fi
+	if ! has_haproxy; then packages+=(haproxy); fi
 	if ((${#packages[@]} > 0)) && [[ -n "$1" ]]; then
 		apt-get -q update >/dev/null 2>&1 || true # a bare machine knows no packages yet
 		if apt-cache show "${packages[@]}" >/dev/null 2>&1; then install_packages "${packages[@]}"; fi
@@ -140,6 +143,10 @@ store_servers() {
 		echo 'setup: no Patroni for mixed clusters (Debian 12: apt-get install patroni python3-etcd python3-consul)' >&2
 		code=1
 	fi
+	if ! has_haproxy; then
+		echo 'setup: no HAProxy, which clients use (Debian: apt-get install haproxy)' >&2
+		code=1
+	fi
 	for script in scripts/etcd-server.sh scripts/consul-server.sh; do
 		if ! "$script" >/dev/null; then
 			echo "setup: $script failed" >&2
@@ -147,7 +154,7 @@ store_servers() {
 		fi
 	done
 	if ((code != 0)) && [[ -n "${CI:-}" ]]; then exit 1; fi
-	if ((code == 0)); then echo "setup: the stores' servers and Patroni are here"; fi
+	if ((code == 0)); then echo "setup: the stores' servers, Patroni and HAProxy are here"; fi
 }
 
 # report prints what is missing, as lines of missing, for a person who will install it.
