@@ -13,6 +13,8 @@ P ?= 2
 ARGS ?=
 # Where the demo's agents keep their state: raft (in themselves), etcd3 or consul.
 DCS ?= raft
+# What Patroni and Regent are compared on.
+STORE ?= etcd3
 FUZZTIME ?= 10s
 MINUTES ?= 60
 
@@ -121,6 +123,13 @@ soak: setup build ## random faults for MINUTES (60) under a writer and a judge, 
 	@$(call have,regent-chaos); exec bin/regent-chaos soak --minutes $(MINUTES) --report docs/robustness.md $(ARGS)
 bench: setup build ## outage and loss of every kind of fail-over, measured, into docs/performance.md
 	@$(call have,regent-chaos); exec bin/regent-chaos bench --report docs/performance.md $(ARGS)
+
+.PHONY: compare
+compare: build ## the same faults done to Patroni and to Regent (STORE=etcd3, consul), into docs/comparison-STORE.md
+	@scripts/setup.sh servers
+	@$(call have,regent-chaos); \
+	case '$(STORE)' in consul) server=$$(scripts/consul-server.sh);; *) server=$$(scripts/etcd-server.sh);; esac; \
+	exec bin/regent-chaos compare --store '$(STORE)' --server "$$server" --report 'docs/comparison-$(STORE).md' $(ARGS)
 
 .PHONY: conformance
 conformance: ## the store's contract on every backend, as a table (REGENT_CONFORMANCE_STORM=60s: longer faults)

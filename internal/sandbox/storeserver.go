@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -185,7 +186,7 @@ func get(ctx context.Context, url string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	return string(body), errors.Join(err, resp.Body.Close())
 }
 
@@ -194,6 +195,30 @@ func (s *StoreServer) Section() string { return fmt.Sprintf("%s:\n  host: %s\n",
 
 // Addr is where it serves clients.
 func (s *StoreServer) Addr() string { return s.addr }
+
+// Requests are how many reads, writes and renewals of leases etcd has served, by its own metrics.
+func (s *StoreServer) Requests(ctx context.Context) (map[string]float64, error) {
+	text, err := get(ctx, "http://"+s.addr+"/metrics")
+	if err != nil {
+		return nil, fmt.Errorf("ask etcd for its metrics: %w", err)
+	}
+	kinds := map[string]string{
+		"etcd_mvcc_range_total": "reads", "etcd_mvcc_put_total": "writes", "etcd_debugging_lease_renewed_total": "renewals of leases",
+	}
+	out := map[string]float64{}
+	for line := range strings.SplitSeq(text, "\n") {
+		name, value, _ := strings.Cut(line, " ")
+		if kind := kinds[name]; kind != "" {
+			if out[kind], err = strconv.ParseFloat(value, 64); err != nil {
+				return nil, fmt.Errorf("read etcd's metrics: %s: %w", line, err)
+			}
+		}
+	}
+	if len(out) != len(kinds) {
+		return nil, fmt.Errorf("etcd's metrics tell %v only", out)
+	}
+	return out, nil
+}
 
 // Close ends the server and waits for its end. What it wrote stays in its folder.
 func (s *StoreServer) Close() error {
