@@ -89,7 +89,9 @@ func (d *disk) StoreLog(entry *raft.Log) error { return d.StoreLogs([]*raft.Log{
 func (d *disk) StoreLogs(entries []*raft.Log) error {
 	d.speed.begin()
 	err := d.store.StoreLogs(entries)
-	d.speed.end()
+	if took := d.speed.end(); took >= d.speed.still {
+		d.log.info("the disk of the raft folder went on", d.dir, "dir", d.dir, "stood_still", took.Round(time.Millisecond))
+	}
 	err = d.note(err)
 	if err == nil {
 		d.queued.stored(entries...)

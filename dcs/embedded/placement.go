@@ -16,7 +16,7 @@ import (
 // for an election before the lease even begins to run out.
 //
 // It also leaves a node whose disk is slow (speed.go), for one whose disk is at least twice
-// as fast, if need be the holder's; a slow disk never gets it.
+// as fast, if need be the holder's.
 
 const (
 	// closeLog is how far a healthy voter's log may be behind, in entries.
@@ -125,12 +125,11 @@ func (s *Store) otherVoters() []raft.Server {
 // moveAway transfers leadership to the healthiest other voter; false if there is none
 // or raft couldn't.
 func (s *Store) moveAway(ctx context.Context, from string) bool {
-	slow := from == slowNode
-	if slow {
+	if from == slowNode {
 		s.quiet.warn("the disk of the raft folder is slow: another node should lead the store", s.cfg.DataDir,
 			"dir", s.cfg.DataDir, "write", s.disk.speed.usual().Round(time.Millisecond))
 	}
-	target, ok := s.healthiest(ctx, slow)
+	target, ok := s.healthiest(ctx)
 	if !ok {
 		s.quiet.info("the raft leader stays on "+from+": no other voter is healthy, and fast enough", "")
 		return false
@@ -148,27 +147,41 @@ func (s *Store) moveAway(ctx context.Context, from string) bool {
 
 // healthiest is the voter with the longest log among those that answer now, follow
 // this leader, heard of it lately, are close behind, and store fast enough. Ties go by name.
-// A slow leader asks the holder's node last, because it could not stay there.
-func (s *Store) healthiest(ctx context.Context, slow bool) (best raft.Server, found bool) {
+func (s *Store) healthiest(ctx context.Context) (best raft.Server, found bool) {
 	voters := s.otherVoters()
-	answers := s.askStatus(ctx, voters)
-	want := s.healthy()
-	want.write = s.disk.speed.slow
-	if !slow {
-		return fittest(voters, answers, want)
-	}
-	want.write = s.disk.speed.usual() / 2
-	holder := s.replica.holder()
-	elsewhere := slices.Clone(answers)
-	for i, voter := range voters {
-		if nameOf(voter.ID) == string(holder) {
-			elsewhere[i] = nil
+	return successor(voters, s.askStatus(ctx, voters), s.healthy(), leaderDisk{
+		usual: s.disk.speed.usual(), slow: s.disk.speed.slow, holder: s.replica.holder(), self: s.cfg.Name,
+	})
+}
+
+// leaderDisk is what a leader knows of its own disk, and whether it is the holder's node.
+type leaderDisk struct {
+	usual, slow  time.Duration
+	holder, self events.NodeName
+}
+
+// successor of a leader. A slow one asks the holder's node last, because raft's leader could
+// not stay there. Where all are slow none is a reason to stay on the holder's node.
+func successor(voters []raft.Server, answers []*Status, h health, own leaderDisk) (best raft.Server, found bool) {
+	if own.usual >= own.slow {
+		h.write = own.usual / 2
+		elsewhere := slices.Clone(answers)
+		for i, voter := range voters {
+			if nameOf(voter.ID) == string(own.holder) {
+				elsewhere[i] = nil
+			}
+		}
+		for _, from := range [][]*Status{elsewhere, answers} {
+			if best, found = fittest(voters, from, h); found {
+				return best, true
+			}
+		}
+		if own.holder != own.self {
+			return best, false
 		}
 	}
-	if best, found = fittest(voters, elsewhere, want); found {
-		return best, true
-	}
-	return fittest(voters, answers, want)
+	h.write = max(own.slow, 2*own.usual)
+	return fittest(voters, answers, h)
 }
 
 // healthy is what this leader expects of a voter now.

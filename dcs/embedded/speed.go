@@ -44,19 +44,22 @@ func (s *speed) begin() {
 	s.began = s.now()
 }
 
-func (s *speed) end() {
+// end returns how long the write took.
+func (s *speed) end() (took time.Duration) {
 	s.mu.Lock()
 	before := s.usualLocked() >= s.slow
 	if len(s.took) == recentWrites {
 		s.took = s.took[1:]
 	}
-	s.took = append(s.took, s.now().Sub(s.began))
+	took = s.now().Sub(s.began)
+	s.took = append(s.took, took)
 	s.began = 0
 	after := s.usualLocked() >= s.slow
 	s.mu.Unlock()
 	if before != after {
 		s.turned.notify()
 	}
+	return took
 }
 
 // usual is the median of the recent writes; 0 until there were enough.

@@ -96,7 +96,7 @@ func TestALeaderWhoseDiskStandsStillIsReplaced(t *testing.T) {
 		_, ok := v.Get("own")
 		return err == nil && ok && st.Role == RoleVoter && st.Trouble == "" && v.Age >= 0 && v.Age < time.Second
 	})
-	if got := c.get(c.nodes[next].store, "k"); got != "1" {
+	if got := c.get(c.nodes[next].store, "k"); got != "1" || !c.nodes[old].logs.has("the disk of the raft folder went on") {
 		t.Errorf("k is %s", got)
 	}
 }
@@ -150,15 +150,34 @@ func TestALeaderWithASlowDiskHandsOn(t *testing.T) {
 	}
 }
 
-// All disks are slow, so moving would help nobody.
-func TestNobodyMovesWhenAllDisksAreSlow(t *testing.T) {
-	voters := []raft.Server{{ID: "b"}}
-	answer := []*Status{{ID: "b", LeaderID: "a", Write: 200 * time.Millisecond}}
-	if got, ok := fittest(voters, answer, health{leader: "a", age: time.Second, write: 350 * time.Millisecond / 2}); ok {
-		t.Errorf("%s was chosen", got.ID)
-	}
-	if _, ok := fittest(voters, answer, health{leader: "a", age: time.Second}); !ok {
-		t.Error("a slow voter is none any more")
+// Who leads instead, by how long each one's writes usually take.
+func TestTheSuccessorOfALeaderHasAFasterDisk(t *testing.T) {
+	const ms, slow = time.Millisecond, 150 * time.Millisecond
+	id := func(name string) raft.ServerID { return raft.ServerID(name + "-0f3e7b1c-0001-0001-0001-000000000001") }
+	voters := []raft.Server{{ID: id("b")}, {ID: id("c")}}
+	for _, tt := range []struct {
+		what    string
+		a, b, c time.Duration
+		holder  events.NodeName
+		want    string // empty: it stays
+	}{
+		{"the holder's node is left for any that is fast", 1 * ms, 2 * ms, 3 * ms, "a", "b"},
+		{"the holder's node is not left for a slow one", 1 * ms, 200 * ms, 3 * ms, "a", "c"},
+		{"the holder's node is kept when all others are slow", 1 * ms, 200 * ms, 200 * ms, "a", ""},
+		{"a slow one makes way", 200 * ms, 5 * ms, 5 * ms, "b", "c"},
+		{"for the holder's node if there is no other", 200 * ms, 5 * ms, 190 * ms, "b", "b"},
+		{"for a slow one that is twice as fast", 800 * ms, 700 * ms, 300 * ms, "", "c"},
+		{"not for one that is hardly faster", 200 * ms, 150 * ms, 180 * ms, "b", ""},
+		{"all are slow: the holder's node is left all the same", 200 * ms, 180 * ms, 180 * ms, "a", "b"},
+	} {
+		answer := func(name string, write time.Duration) *Status {
+			return &Status{ID: string(id(name)), LeaderID: "a", Write: write}
+		}
+		best, found := successor(voters, []*Status{answer("b", tt.b), answer("c", tt.c)}, health{leader: "a", age: time.Second},
+			leaderDisk{usual: tt.a, slow: slow, holder: tt.holder, self: "a"})
+		if got := nameOf(best.ID); found != (tt.want != "") || found && got != tt.want {
+			t.Errorf("%s: %s, %v, want %q", tt.what, best.ID, found, tt.want)
+		}
 	}
 }
 
