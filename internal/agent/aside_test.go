@@ -11,7 +11,7 @@ import (
 // neither takes over nor is to be waited for.
 func TestStandingAsideKeepsTheOtherTags(t *testing.T) {
 	for raw, want := range map[string]string{
-		``: `{"nofailover":true,"nosync":true}`,
+		``:                                      `{"nofailover":true,"nosync":true}`,
 		`{"clonefrom":true,"nofailover":false}`: `{"clonefrom":true,"nofailover":true,"nosync":true}`,
 	} {
 		got := standsAside(events.Tags{CloneFrom: true, FailoverPriority: 1, Raw: json.RawMessage(raw)})
