@@ -242,10 +242,11 @@ func (w *story) use(t tool, wants []string, args ...string) error {
 
 func (w *story) look() {
 	for _, t := range w.tools() {
-		w.act("list, topology, show-config, history by "+t.name, func() error {
+		w.act("list, topology, show-config, history, version, dsn by "+t.name, func() error {
 			all := []string{"Leader", "n1", "n2", "n3", "running"}
 			return errors.Join(w.use(t, all, "list"), w.use(t, all, "topology"), w.use(t, []string{"ttl: 20"}, "show-config"),
-				w.use(t, []string{"New Leader"}, "history"))
+				w.use(t, []string{"New Leader"}, "history"), w.use(t, []string{"host=127.0.0.1 port="}, "dsn", "demo"),
+				w.use(t, []string{"n1: Patroni ", "n2: Patroni ", "n3: Patroni ", "PostgreSQL 15."}, "version", "demo"))
 		})
 	}
 }
@@ -261,7 +262,8 @@ func (w *story) switchovers() {
 	}
 	for _, t := range w.tools() {
 		w.moveTo("failover", t.name, func(from, to *sandbox.Node) error {
-			return w.use(t, []string{"Successfully failed over to \"" + to.Name() + `"`}, "failover", "demo", "--candidate", to.Name(), "--force")
+			// Patroni 3.0's command names the leader, which makes a switchover of it for later versions.
+			return w.use(t, []string{"Successfully ", ` over to "` + to.Name() + `"`}, "failover", "demo", "--candidate", to.Name(), "--force")
 		})
 	}
 	for _, program := range []sandbox.Program{p, r} {
