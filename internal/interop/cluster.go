@@ -72,7 +72,8 @@ func Start(tb testing.TB, o Options) *Cluster {
 	return c
 }
 
-// end shows what the members said when the test failed, and ends everything.
+// end shows what the members said when the test failed, and ends everything. REGENT_INTEROP_LOGS
+// names a folder for all that they said, failed or not.
 func (c *Cluster) end() {
 	if c.tb.Failed() {
 		for _, n := range c.Nodes() {
@@ -85,9 +86,9 @@ func (c *Cluster) end() {
 				c.tb.Logf("%s", kv)
 			}
 		}
-		if dir := os.Getenv("REGENT_INTEROP_LOGS"); dir != "" {
-			c.keepLogs(dir)
-		}
+	}
+	if dir := os.Getenv("REGENT_INTEROP_LOGS"); dir != "" {
+		c.keepLogs(dir)
 	}
 	if err := c.Close(); err != nil {
 		c.tb.Error(err)
