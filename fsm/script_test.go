@@ -178,6 +178,9 @@ func (e *env) describe(action Action) string {
 	case GrantLease:
 		return fmt.Sprintf("grant-lease %s", a.TTL)
 	case PublishMember:
+		if a.Member.Tags.NoSync {
+			return fmt.Sprintf("publish-member %s %s %s", a.Member.Role, a.Member.State, a.Member.Tags.Raw)
+		}
 		return fmt.Sprintf("publish-member %s %s", a.Member.Role, a.Member.State)
 	case WriteStatus:
 		return fmt.Sprintf("write-status %d", a.Optime)
@@ -186,6 +189,9 @@ func (e *env) describe(action Action) string {
 	case StartPrimary:
 		return fence(a.Fence)
 	case Promote:
+		if a.Sync != nil {
+			return fmt.Sprintf("%s names=%q", fence(a.Fence), a.Sync.Text())
+		}
 		return fence(a.Fence)
 	case Stop:
 		return fmt.Sprintf("stop %s checkpoint=%v patience=%s", a.Mode, a.Checkpoint, a.Patience)

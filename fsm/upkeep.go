@@ -23,6 +23,7 @@ func upkeep(e *effects) {
 	e.keepLease()
 	e.keepPause()
 	e.refuseRestarts()
+	e.keepSyncLeave()
 	if e.Phase == Stopping && e.Demote.Stage == "done" {
 		return
 	}
@@ -208,12 +209,13 @@ func (e *effects) keepCluster() {
 }
 
 // keepLooking observes again soon while a standby ought to stream and doesn't,
-// or a server is up and doesn't answer: the heartbeat may be ten seconds away.
+// or a server is up and doesn't answer: the heartbeat may be ten seconds away. Nor may
+// commits wait that long for a synchronous standby that is gone.
 func (e *effects) keepLooking() {
 	p := e.pg()
 	waiting := e.Postgres.Known && p.Running && !e.busy() &&
 		(!p.Ready || (p.InRecovery && !p.Streaming && e.otherLeads()) ||
-			(p.Ready && !p.InRecovery && p.CheckpointTimeline < p.Timeline))
+			(p.Ready && !p.InRecovery && p.CheckpointTimeline < p.Timeline) || e.syncSeeks())
 	switch {
 	case !waiting:
 		e.Postgres.Look = 0
@@ -268,6 +270,8 @@ func (s *State) deadlines() []SetTimer {
 		{"resume", s.resumedEnd()},
 		{"disarm", s.Keeper.DisarmAfter},
 		{"unfit", s.Unfit.Until},
+		{"sync", s.Sync.Again},
+		{"leave_sync", s.Sync.LeaveUntil},
 	}
 	if s.Phase == Starting && s.Rejoin.Stage == "start-alone" {
 		d = append(d, SetTimer{"alone", s.Since.Add(aloneGrace)})
