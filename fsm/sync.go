@@ -185,9 +185,9 @@ func (s *State) waitedFor(n events.NodeName) (bool, string) {
 func (s *State) pickSync() (picked []events.NodeName, why string) {
 	type candidate struct {
 		events.StandbyState
-		name       events.NodeName
-		chosen     int
-		noFailover bool
+		name   events.NodeName
+		chosen int
+		tags   events.Tags
 	}
 	var list []candidate
 	var not []string
@@ -205,7 +205,7 @@ func (s *State) pickSync() (picked []events.NodeName, why string) {
 		case m.Tags.NoSync:
 			not = append(not, string(m.Name)+" is tagged nosync")
 		default:
-			c := candidate{StandbyState: s.pg().Standbys[i], name: m.Name, noFailover: m.Tags.NoFailover}
+			c := candidate{StandbyState: s.pg().Standbys[i], name: m.Name, tags: m.Tags}
 			if hasName(key.Standbys, m.Name) {
 				c.chosen = 2
 			} else if hasName(waited, m.Name) {
@@ -233,7 +233,8 @@ func (s *State) pickSync() (picked []events.NodeName, why string) {
 	}
 	// Whoever is chosen stays so: a change costs a moment without a successor.
 	best := slices.MinFunc(list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(yes(a.noFailover), yes(b.noFailover)), cmp.Compare(b.chosen, a.chosen),
+		return cmp.Or(cmp.Compare(yes(a.tags.NoFailover), yes(b.tags.NoFailover)),
+			cmp.Compare(max(b.tags.SyncPriority, 1), max(a.tags.SyncPriority, 1)), cmp.Compare(b.chosen, a.chosen),
 			strings.Compare(b.SyncState, a.SyncState), cmp.Compare(b.Flushed, a.Flushed), cmp.Compare(a.name, b.name))
 	})
 	return []events.NodeName{best.name}, ""

@@ -238,6 +238,14 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 		return dcs.Txn{Guards: []dcs.Guard{mine}, Writes: []dcs.Write{
 			a.statusWrite(dcs.StatusData{Optime: act.Optime, Slots: slots, RetainSlots: act.RetainSlots}),
 		}}, nil
+	case fsm.WriteSync:
+		mine := dcs.ValueIs(dcs.KeyLeader, self)
+		mine.Lease = act.Lease
+		w := dcs.Write{Key: dcs.KeySync, Delete: true}
+		if !act.Delete {
+			w = dcs.Put(dcs.KeySync, dcs.EncodeSync(a.opt.Name, 0, act.Standbys))
+		}
+		return dcs.Txn{Guards: []dcs.Guard{mine, versionGuard(dcs.KeySync, act.Version)}, Writes: []dcs.Write{w}}, nil
 	case fsm.ClearFailover:
 		return dcs.Txn{
 			Guards: []dcs.Guard{{Key: dcs.KeyFailover, Version: act.Version}},
