@@ -214,8 +214,10 @@ func (s *State) leavesSync() (bool, string) {
 		return false, "nobody asked for PostgreSQL to be stopped"
 	case !s.Settings.Sync || !hasName(k.Standbys, s.Self):
 		return false, "commits don't wait for us"
-	case !s.otherLeads() || s.Store.DownSince != 0 || !s.pg().Running:
+	case !s.otherLeads() || s.Store.DownSince != 0:
 		return false, "nobody could release us from being the synchronous standby"
+	case !s.standbyUp():
+		return false, "PostgreSQL is not up as a standby"
 	case s.Sync.LeaveUntil != 0 && s.Now >= s.Sync.LeaveUntil:
 		return false, fmt.Sprintf("%s did not release us from being the synchronous standby in time", s.leader().Name)
 	default:
