@@ -57,7 +57,8 @@ func (e *env) postgres(d *datadriven.TestData, what string, a args) events.Postg
 	case "primary":
 		up()
 		p.Position = lsn
-		p.SyncNames, p.SyncHeld = a["names"], a.has("names")
+		// Parentheses and spaces have a meaning in scripts: names=(2~[a,b]).
+		p.SyncNames, p.SyncHeld = strings.NewReplacer("[", "(", "]", ")", "~", " ").Replace(a["names"]), a.has("names")
 		for _, n := range a.list("standbys") {
 			p.Standbys = append(p.Standbys, standby(n, lsn))
 		}
@@ -193,6 +194,8 @@ func member(spec string, a args) events.Member {
 			m.Tags.CloneFrom = true
 		case "nosync":
 			m.Tags.NoSync = true
+		case "sync_priority":
+			m.Tags.SyncPriority = int(n)
 		case "unchecked":
 			m.CheckpointPending = true
 		case "paused":

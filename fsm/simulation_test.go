@@ -57,6 +57,10 @@ func situations(t testing.TB) []State {
 	var visited []State
 	for seed := range 4 {
 		w := newWorld(t, uint64(1000+seed), 3, args{})
+		if seed%2 == 1 {
+			w.run(time.Second, w.healthy)
+			w.synchronous(true)
+		}
 		for range 15 {
 			w.run(w.between(0, 2*time.Second), nil)
 			for range 8 {

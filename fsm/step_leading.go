@@ -87,9 +87,6 @@ func leadingRules() []rule {
 				if !s.unlocked() || s.Store.View.Revision < s.Store.Floor {
 					return false, "the leader key is there"
 				}
-				if taken, text := s.syncTaken(); taken {
-					return false, text
-				}
 				return true, "the leader key was deleted by somebody else; taking it back under the same lease"
 			},
 			do: func(e *effects) {

@@ -35,6 +35,8 @@ func (s *State) nextSyncStep() syncStep {
 	case !s.Settings.Sync && k.Leader != "":
 		return syncStep{write: true, remove: true, why: "synchronous mode was switched off: the sync key goes first, the setting after it",
 			status: "Disabled synchronous replication"}
+	case !s.Settings.Sync && s.Now < s.Sync.Again:
+		return syncStep{why: "pausing after a failed attempt: " + s.Sync.Why}
 	case !s.Settings.Sync:
 		return syncStep{set: &events.SyncNames{Own: true}, why: "synchronous mode is off: commits wait for whom the configuration says"}
 	case k.Leader == "":
@@ -180,10 +182,14 @@ func claimRule(due func(*State) bool) rule {
 		},
 		do: func(e *effects) { e.writeSync(nil, false) },
 		status: func(s *State) string {
-			if s.Sync.Lost != "" {
+			switch s.Sync.Lost {
+			case "":
+				return "promoted self to leader by acquiring session lock"
+			case syncRefused:
 				return "Postponing promotion because synchronous replication state was updated by somebody else"
+			default:
+				return "Postponing promotion because " + s.Sync.Lost
 			}
-			return "promoted self to leader by acquiring session lock"
 		},
 	}
 }

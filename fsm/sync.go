@@ -128,6 +128,9 @@ func (e *effects) writeSync(standbys []events.NodeName, remove bool) {
 	}
 }
 
+// syncRefused is Patroni's line for a sync key that is not as it was read.
+const syncRefused = "Synchronous replication key updated by someone else."
+
 // outcomeWriteSync: the key was written, or not, or nobody knows. What isn't known is read.
 func (e *effects) outcomeWriteSync(ev events.ActionFinished) {
 	if ev.Class == events.Done {
@@ -138,13 +141,15 @@ func (e *effects) outcomeWriteSync(ev events.ActionFinished) {
 		e.Sync.Settled, e.Sync.Lost = true, ""
 		return
 	}
-	e.Sync.Lost = "Synchronous replication key updated by someone else."
-	if ev.Class == events.Unavailable {
-		e.Sync.Lost = "the sync key could not be written: " + ev.Why
-	}
 	e.Sync.At = 0 // only the store knows now
-	if ev.Class == events.Refused {
+	switch ev.Class {
+	case events.Refused:
+		e.Sync.Lost = syncRefused
 		e.Store.RetryAt = 0
+	case events.Unavailable:
+		e.Sync.Lost = "the sync key could not be written: " + ev.Why
+	default:
+		e.Sync.Lost = "whether the sync key was written is not known: " + ev.Why
 	}
 	e.refresh()
 }
