@@ -16,7 +16,7 @@ type Settings struct {
 	SyncStrict bool `json:"sync_strict,omitempty"`
 	// MaximumLagOnSync in bytes: who is further behind the best isn't chosen as the
 	// synchronous standby; 0 or less: no limit.
-	MaximumLagOnSync int64 `json:"maximum_lag_on_sync,omitempty"`
+	MaximumLagOnSync    int64         `json:"maximum_lag_on_sync,omitempty"`
 	MaxTimelinesHistory int           `json:"max_timelines_history,omitempty"`
 	MemberSlotsTTL      time.Duration `json:"member_slots_ttl,omitempty"`
 	Pause               bool          `json:"pause,omitempty"`

@@ -479,23 +479,6 @@ func (e *env) advance(a args) {
 	e.now = end
 }
 
-// failingStarts lets PostgreSQL fail to start a number of times, after the pauses between.
-func (e *env) failingStarts(d *datadriven.TestData, n int) {
-	down := e.postgres(d, "stopped", args{"standby_data": ""})
-	e.quietly(func() {
-		for range n {
-			e.finish("judge", events.Result{Divergence: &events.Divergence{Verdict: events.VerdictFollow}, Postgres: &down})
-			e.step(events.ActionFinished{
-				ID: e.last["start-standby"], Action: "start-standby", Class: events.Unavailable, Why: "exit status 1",
-				Result: events.Result{Postgres: &down},
-			})
-			e.now = max(e.now, e.s.Rejoin.NotBefore)
-			e.step(events.TimerFired{Name: "rejoin"})
-		}
-	})
-	e.why()
-}
-
 func (e *env) why() {
 	r := e.s.Last.Reason
 	fmt.Fprintf(&e.out, "%s: %s\n", r.Rule, r.Text)

@@ -34,7 +34,7 @@ type server struct {
 	names     events.SyncNames // synchronous_standby_names, as in force
 	acked     events.LSN       // up to where clients were told that their commits are safe
 	slow      events.Instant   // its stream stands still until then
-	rogue     events.Instant // promoted by nobody who may
+	rogue     events.Instant   // promoted by nobody who may
 }
 
 func (p *server) String() string {

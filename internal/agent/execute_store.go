@@ -239,13 +239,7 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 			a.statusWrite(dcs.StatusData{Optime: act.Optime, Slots: slots, RetainSlots: act.RetainSlots}),
 		}}, nil
 	case fsm.WriteSync:
-		mine := dcs.ValueIs(dcs.KeyLeader, self)
-		mine.Lease = act.Lease
-		w := dcs.Write{Key: dcs.KeySync, Delete: true}
-		if !act.Delete {
-			w = dcs.Put(dcs.KeySync, dcs.EncodeSync(a.opt.Name, 0, act.Standbys))
-		}
-		return dcs.Txn{Guards: []dcs.Guard{mine, versionGuard(dcs.KeySync, act.Version)}, Writes: []dcs.Write{w}}, nil
+		return a.syncWrite(act), nil
 	case fsm.ClearFailover:
 		return dcs.Txn{
 			Guards: []dcs.Guard{{Key: dcs.KeyFailover, Version: act.Version}},
@@ -257,6 +251,18 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 	default:
 		return dcs.Txn{}, fmt.Errorf("%w %s", errNoTransaction, action.Kind())
 	}
+}
+
+// syncWrite is the holder's only: the leader key must be this member's, and the sync key
+// as it was read (S14).
+func (a *Agent) syncWrite(act fsm.WriteSync) dcs.Txn {
+	mine := dcs.ValueIs(dcs.KeyLeader, string(a.opt.Name))
+	mine.Lease = act.Lease
+	w := dcs.Write{Key: dcs.KeySync, Delete: true}
+	if !act.Delete {
+		w = dcs.Put(dcs.KeySync, dcs.EncodeSync(a.opt.Name, 0, act.Standbys))
+	}
+	return dcs.Txn{Guards: []dcs.Guard{mine, versionGuard(dcs.KeySync, act.Version)}, Writes: []dcs.Write{w}}
 }
 
 // statusWrite keeps the fields of the status key that it doesn't set.
