@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgregent/regent/events"
 )
@@ -121,6 +122,9 @@ func (s *State) growSync(picked []events.NodeName, none string) syncStep {
 	return syncStep{write: true, standbys: picked, why: fmt.Sprintf("%s has everything, and each commit waits for it: it may lead", picked[0]),
 		status: "Synchronous standby status assigned to " + listed(picked)}
 }
+
+// syncLook is how often: for that long commits may wait for a standby that was killed.
+const syncLook = 250 * time.Millisecond
 
 // syncSeeks: the holder looks at its standbys again soon.
 func (s *State) syncSeeks() bool { return s.Settings.Sync && s.Phase == Leading && s.primaryUp() }

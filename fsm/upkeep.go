@@ -223,7 +223,11 @@ func (e *effects) keepLooking() {
 		e.Postgres.Look = e.Now.Add(50 * time.Millisecond)
 	case e.Now >= e.Postgres.Look:
 		e.order(ObservePostgres{})
-		e.Postgres.Look = e.Now.Add(min(max(100*time.Millisecond, e.phaseAge()/8), time.Second))
+		most := time.Second
+		if e.syncSeeks() {
+			most = syncLook
+		}
+		e.Postgres.Look = e.Now.Add(min(max(100*time.Millisecond, e.phaseAge()/8), most))
 	}
 }
 
