@@ -3,12 +3,14 @@ package livetest
 import (
 	"context"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/internal/sandbox"
 	"github.com/pgregent/regent/internal/sandbox/workload"
 	"github.com/pgregent/regent/pgmgr/pgtest"
@@ -161,6 +163,91 @@ func TestSynchronousMode(t *testing.T) {
 	l.await("nobody is synchronous", func() bool { return !strings.Contains(l.regent("", "list"), "Sync Standby") })
 	if err := l.primary.AwaitSetting(l.ctx, "synchronous_standby_names", ""); err != nil {
 		t.Error(err)
+	}
+	l.replays()
+}
+
+// tagNoSync puts the tag nosync into a node's file, or takes it out, and reloads that.
+func (l *live) tagNoSync(n *sandbox.Node, on bool) {
+	l.t.Helper()
+	const tag = "\ntags:\n  nosync: true\n"
+	b, err := os.ReadFile(n.ConfigFile())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(b), tag, "")
+	if on {
+		text += tag
+	}
+	if err := os.WriteFile(n.ConfigFile(), []byte(text), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	l.regent("Reload request received", "reload", "demo", n.Name(), "--force")
+}
+
+// Without a usable synchronous standby the primary goes on alone, and nobody but it may lead
+// then, however well he streams; in strict mode commits wait until there is a standby
+// again. Nothing is lost.
+func TestWithoutASynchronousStandby(t *testing.T) {
+	l := start(t)
+	l.regent("Configuration changed", "edit-config", "--force", "-s", "synchronous_mode=true")
+	l.synchronous()
+	origin := time.Now()
+	w, stop := l.writes(origin)
+	alone, first := l.primary, l.replica()
+	for _, n := range []*sandbox.Node{first, l.third(alone, first)} {
+		l.tagNoSync(n, true)
+	}
+	l.await("nobody is synchronous", func() bool { return !strings.Contains(l.regent("", "list"), "Sync Standby") })
+	if err := w.Await(l.ctx, 100, time.Since(origin)); err != nil {
+		t.Fatalf("nobody is left to wait for, and commits wait: %v", err)
+	}
+	if err := alone.KillNode(); err != nil {
+		t.Fatal(err)
+	}
+	gone := time.Now()
+	l.await("the others have had time to take over", func() bool {
+		for _, n := range l.c.Nodes() {
+			if n != alone && l.health(n, "/primary") == http.StatusOK {
+				t.Fatalf("%s leads, and may lack what was acknowledged", n.Name())
+			}
+		}
+		return time.Since(gone) > 3*l.c.TTL()
+	})
+	if status := own(l.member(first), "status"); status != "following a different leader because i am not the healthiest node" {
+		t.Errorf("%s says %v", first.Name(), status)
+	}
+	if err := alone.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	if l.whole(); l.primary != alone {
+		t.Fatalf("%s leads now", l.primary.Name())
+	}
+	if err := w.Await(l.ctx, 50, time.Since(origin)); err != nil {
+		t.Fatal(err)
+	}
+
+	l.regent("Configuration changed", "edit-config", "--force", "-s", "synchronous_mode_strict=true")
+	if err := l.primary.AwaitSetting(l.ctx, "synchronous_standby_names", events.SyncHolder); err != nil {
+		t.Fatal(err)
+	}
+	from := time.Since(origin)
+	brief, cancel := context.WithTimeout(l.ctx, time.Second)
+	err := w.Await(brief, 1, from+100*time.Millisecond) // one may have been on its way
+	cancel()
+	if err == nil {
+		t.Error("in strict mode a commit was acknowledged without a standby")
+	}
+	l.tagNoSync(first, false)
+	if standby := l.synchronous(); standby != first {
+		t.Errorf("%s is synchronous, and tagged nosync", standby.Name())
+	}
+	if err := w.Await(l.ctx, 50, time.Since(origin)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if l.missing(w) > 0 {
+		t.Error("acknowledged rows are lost")
 	}
 	l.replays()
 }
