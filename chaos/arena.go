@@ -78,7 +78,8 @@ func (a *Arena) Settle(ctx context.Context) (*sandbox.Node, error) {
 	return a.whole(ctx, a.now())
 }
 
-// whole waits until every member has an agent, all replicas stream, and inserts sent after
+// whole waits until every member has an agent, all replicas stream, one of them synchronously
+// if that is wanted, and inserts sent after
 // since are acknowledged.
 func (a *Arena) whole(ctx context.Context, since time.Duration) (*sandbox.Node, error) {
 	for {
@@ -88,6 +89,11 @@ func (a *Arena) whole(ctx context.Context, since time.Duration) (*sandbox.Node, 
 		}
 		for _, n := range a.Cluster.Nodes() {
 			if err := n.AwaitHealthy(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if a.Cluster.Synchronous() {
+			if _, err := a.Cluster.AwaitSyncStandby(ctx); err != nil {
 				return nil, err
 			}
 		}
@@ -149,7 +155,10 @@ func (a *Arena) Try(ctx context.Context, f Fault) (Trial, error) {
 	if err != nil && trouble == "" {
 		trouble = err.Error()
 	}
-	t.Strike.MayLose = t.Strike.MayLose || f.MayLose
+	t.Strike.MayLose = (t.Strike.MayLose || f.MayLose) && !a.Cluster.Synchronous()
+	if t.StaleLost > 0 && a.Cluster.Synchronous() && trouble == "" {
+		trouble = fmt.Sprintf("a thawed primary acknowledged %d rows that are gone, in synchronous mode", t.StaleLost)
+	}
 	evidence.Fault, evidence.Trouble, evidence.MayLose = t.Strike.String(), trouble, t.Strike.MayLose
 	t.Verdict = judge.Judge(evidence)
 	for _, w := range t.Verdict.Windows {

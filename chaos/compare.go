@@ -94,10 +94,13 @@ func agentAway(down func(*Arena) time.Duration) Fault {
 // promoteBehind promotes a replica as a person would who knows of no agent.
 func promoteBehind() Fault {
 	return Fault{Strike: func(ctx context.Context, a *Arena, primary *sandbox.Node, s *Strike) error {
-		n := other(a, primary)
-		s.hit(a, n)
 		limit, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
+		n, err := a.successor(limit, primary)
+		if err != nil {
+			return err
+		}
+		s.hit(a, n)
 		conn, err := pgx.Connect(limit, n.DSN())
 		if err != nil {
 			return fmt.Errorf("promote %s: %w", n.Name(), err)

@@ -189,7 +189,10 @@ func switchover() Fault {
 		s.Watch = 2 * time.Second
 		limit, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
-		_, err := primary.Switchover(limit, primary.Name(), other(a, primary).Name())
+		next, err := a.successor(limit, primary)
+		if err == nil {
+			_, err = primary.Switchover(limit, primary.Name(), next.Name())
+		}
 		return err
 	}}
 }
@@ -200,7 +203,10 @@ func killNewPrimary(down func(a *Arena) time.Duration) Fault {
 	return Fault{Name: "SIGKILL of the node right after a switchover", Strike: func(ctx context.Context, a *Arena, primary *sandbox.Node, s *Strike) error {
 		limit, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
-		n := other(a, primary)
+		n, err := a.successor(limit, primary)
+		if err != nil {
+			return err
+		}
 		if _, err := primary.Switchover(limit, primary.Name(), n.Name()); err != nil {
 			return err
 		}
@@ -214,13 +220,18 @@ func killNewPrimary(down func(a *Arena) time.Duration) Fault {
 	}}
 }
 
-func other(a *Arena, n *sandbox.Node) *sandbox.Node {
-	for _, o := range a.Cluster.Nodes() {
-		if o != n {
-			return o
+// successor is a member that the leadership may be handed to: any other one, and in
+// synchronous mode the synchronous standby.
+func (a *Arena) successor(ctx context.Context, primary *sandbox.Node) (*sandbox.Node, error) {
+	if a.Cluster.Synchronous() {
+		return a.Cluster.AwaitSyncStandby(ctx)
+	}
+	for _, n := range a.Cluster.Nodes() {
+		if n != primary {
+			return n, nil
 		}
 	}
-	return n
+	return primary, nil
 }
 
 // powerOnAfter waits and switches the node on again.

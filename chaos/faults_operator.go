@@ -26,7 +26,14 @@ func switchoverTo(rng *rand.Rand) Fault {
 		s.Watch = 2 * time.Second
 		limit, cancel := context.WithTimeout(ctx, orderTimeout)
 		defer cancel()
-		_, err := primary.Switchover(limit, primary.Name(), others[rng.IntN(len(others))].Name())
+		next := others[rng.IntN(len(others))]
+		if a.Cluster.Synchronous() {
+			var err error
+			if next, err = a.Cluster.AwaitSyncStandby(limit); err != nil {
+				return err
+			}
+		}
+		_, err := primary.Switchover(limit, primary.Name(), next.Name())
 		return err
 	}
 	return f

@@ -87,7 +87,7 @@ func decodeTags(tags value) events.Tags {
 		t.NoFailover = isOn(tags.get("nofailover"))
 	}
 	if n, ok := tags.get("sync_priority").integer(); ok {
-		t.NoSync = n <= 0
+		t.NoSync, t.SyncPriority = n <= 0, int(max(min(n, 1<<30), 0))
 	}
 	if tags.has("nosync") {
 		t.NoSync = isOn(tags.get("nosync"))

@@ -110,6 +110,7 @@ type Tags struct {
 	NoLoadBalance    bool            `json:"noloadbalance,omitempty"`
 	CloneFrom        bool            `json:"clonefrom,omitempty"`
 	NoSync           bool            `json:"nosync,omitempty"`
+	SyncPriority     int             `json:"sync_priority,omitempty"` // 0: not set, which means 1
 	NoStream         bool            `json:"nostream,omitempty"`
 	ReplicateFrom    NodeName        `json:"replicatefrom,omitempty"`
 	Raw              json.RawMessage `json:"raw,omitempty"`

@@ -331,7 +331,7 @@ type Result struct {
 	Revision   Revision       `json:"revision,omitempty"`
 	Timeline   Timeline       `json:"timeline,omitempty"`
 	EndLSN     LSN            `json:"end_lsn,omitempty"`  // end of the shutdown checkpoint
-	Position   LSN            `json:"position,omitempty"` // what a candidate flushed
+	Position   LSN            `json:"position,omitempty"` // what a candidate flushed; where the WAL was when the names were in force
 	Divergence *Divergence    `json:"divergence,omitempty"`
 	Postgres   *PostgresState `json:"postgres,omitempty"` // observed when the action ended
 }

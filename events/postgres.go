@@ -42,6 +42,10 @@ type PostgresState struct {
 	ServerVersion      int      `json:"server_version,omitempty"`
 	// StartedAt is the postmaster's start time as PostgreSQL prints it.
 	StartedAt string `json:"started_at,omitempty"`
+	// SyncNames is synchronous_standby_names of a primary, as in force; SyncHeld: it was
+	// put there by synchronous mode, and isn't the configuration's own.
+	SyncNames string `json:"sync_names,omitempty"`
+	SyncHeld  bool   `json:"sync_held,omitempty"`
 	// Standbys connected to this server.
 	Standbys       []StandbyState `json:"standbys,omitempty"`
 	Slots          []SlotState    `json:"slots,omitempty"`

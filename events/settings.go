@@ -13,9 +13,15 @@ type Settings struct {
 	PrimaryStopTimeout   time.Duration `json:"primary_stop_timeout,omitempty"`
 	MaximumLagOnFailover int64         `json:"maximum_lag_on_failover"` // bytes
 	CheckTimeline        bool          `json:"check_timeline,omitempty"`
-	MaxTimelinesHistory  int           `json:"max_timelines_history,omitempty"`
-	MemberSlotsTTL       time.Duration `json:"member_slots_ttl,omitempty"`
-	Pause                bool          `json:"pause,omitempty"`
+	// Sync: synchronous mode with one standby. SyncStrict: no commit without one.
+	Sync       bool `json:"sync,omitempty"`
+	SyncStrict bool `json:"sync_strict,omitempty"`
+	// MaximumLagOnSync in bytes: who is further behind the best isn't chosen as the
+	// synchronous standby; 0 or less: no limit.
+	MaximumLagOnSync    int64         `json:"maximum_lag_on_sync,omitempty"`
+	MaxTimelinesHistory int           `json:"max_timelines_history,omitempty"`
+	MemberSlotsTTL      time.Duration `json:"member_slots_ttl,omitempty"`
+	Pause               bool          `json:"pause,omitempty"`
 	// FencingOff: no deadline ends a primary whose agent is gone.
 	FencingOff bool `json:"fencing_off,omitempty"`
 	// ConfigVersion is the version of the config key that these were made from; 0:

@@ -148,6 +148,10 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	case Checkpoint{}.Kind():
 		e.Postgres.CheckpointAgain = e.Now.Add(e.Settings.LoopWait)
 		e.order(ObservePostgres{})
+	case WriteSync{}.Kind():
+		e.outcomeWriteSync(ev)
+	case SetSyncNames{}.Kind():
+		e.outcomeSyncNames(ev)
 	case RequestFailover{}.Kind():
 		e.outcomeRequest(ev)
 	case Disarm{}.Kind():

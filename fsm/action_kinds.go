@@ -69,6 +69,10 @@ func (RequestFailover) Kind() string { return "request-failover" }
 func (RequestFailover) lane() lane   { return laneFree }
 
 // Kind implements Action.
+func (WriteSync) Kind() string { return "write-sync" }
+func (WriteSync) lane() lane   { return laneFree }
+
+// Kind implements Action.
 func (RevokeLease) Kind() string { return "revoke-lease" }
 func (RevokeLease) lane() lane   { return laneFree }
 
@@ -103,6 +107,10 @@ func (Stop) lane() lane   { return lanePostgres }
 // Kind implements Action.
 func (Promote) Kind() string { return "promote" }
 func (Promote) lane() lane   { return lanePostgres }
+
+// Kind implements Action.
+func (SetSyncNames) Kind() string { return "set-sync-names" }
+func (SetSyncNames) lane() lane   { return lanePostgres }
 
 // Kind implements Action.
 func (Follow) Kind() string { return "follow" }
@@ -173,6 +181,7 @@ func storeActions() []Action {
 		WriteHistory{},
 		ClearFailover{},
 		RequestFailover{},
+		WriteSync{},
 		RevokeLease{},
 	}
 }
@@ -181,7 +190,7 @@ func storeActions() []Action {
 // again as long as the view says that it needs it.
 func tended(kind string) bool {
 	for _, a := range []Action{
-		ClearInitialize{}, WriteInitialize{}, WriteConfig{}, WriteHistory{}, ClearFailover{},
+		ClearInitialize{}, WriteInitialize{}, WriteConfig{}, WriteHistory{}, ClearFailover{}, WriteSync{},
 	} {
 		if a.Kind() == kind {
 			return true

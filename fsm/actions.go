@@ -157,6 +157,15 @@ type RequestFailover struct {
 	At string `json:"at,omitempty"`
 }
 
+// WriteSync puts the sync key, with this member as the leader, or deletes it: in one
+// transaction with the leader key being this member's, and "sync" as it was read (S14).
+type WriteSync struct {
+	Standbys []events.NodeName `json:"standbys,omitempty"`
+	Delete   bool              `json:"delete,omitempty"`
+	Version  events.Revision   `json:"version,omitempty"` // 0: sync must be absent
+	Lease    events.LeaseID    `json:"lease"`
+}
+
 // RevokeLease ends this member's lease, and its keys with it: the last act.
 type RevokeLease struct {
 	Lease events.LeaseID `json:"lease"`
@@ -198,9 +207,17 @@ type Stop struct {
 	Patience time.Duration `json:"patience"`
 }
 
-// Promote leaves recovery, armed first (S3).
+// Promote leaves recovery, armed first (S3). In synchronous mode, what commits wait for
+// is put in force before that; nil: it is the configuration's.
 type Promote struct {
-	Fence Fence `json:"fence"`
+	Fence Fence             `json:"fence"`
+	Sync  *events.SyncNames `json:"sync,omitempty"`
+}
+
+// SetSyncNames puts synchronous_standby_names in force on the primary. Done means that
+// each commit beyond the reported position waits for all the names.
+type SetSyncNames struct {
+	Sync events.SyncNames `json:"sync"`
 }
 
 // Follow re-points the running standby by reload; nil detaches it.

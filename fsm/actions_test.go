@@ -25,9 +25,9 @@ func allActions() []Action {
 		WriteInitialize{SystemID: "1", Version: 1}, WriteConfig{JSON: "{}"},
 		WriteStatus{Optime: 1, Slots: []SlotPosition{{Name: "s", LSN: 1}}, RetainSlots: []string{"s"}, Lease: "l"},
 		WriteHistory{Timeline: 1, Version: 1}, ClearFailover{Version: 1}, RequestFailover{From: "a", To: "b", At: "t"},
-		RevokeLease{Lease: "l"}, ObservePostgres{}, Bootstrap{}, PostBootstrap{}, Clone{From: up, Replace: true},
+		WriteSync{Standbys: []events.NodeName{"a"}, Delete: true, Version: 1, Lease: "l"}, RevokeLease{Lease: "l"}, ObservePostgres{}, Bootstrap{}, PostBootstrap{}, Clone{From: up, Replace: true},
 		StartStandby{Upstream: &up}, StartPrimary{Fence: fence}, Stop{Mode: "fast", Checkpoint: true, Patience: 1},
-		Promote{Fence: fence}, Follow{Upstream: &up}, Judge{Upstream: up}, Rewind{Upstream: up}, Checkpoint{},
+		Promote{Fence: fence, Sync: &events.SyncNames{Hold: true}}, SetSyncNames{Sync: events.SyncNames{Names: []events.NodeName{"a"}}}, Follow{Upstream: &up}, Judge{Upstream: up}, Rewind{Upstream: up}, Checkpoint{},
 		SyncSlots{Want: []string{"a"}, Drop: []string{"b"}}, ExtendFence{Fence: fence}, Disarm{Reason: "pause", Config: 1},
 		Cancel{ID: events.ActionID{Seq: 1, Index: 2}}, SetTimer{Name: "n", At: 1}, Respond{ID: "i", OK: true, Text: "t"},
 		Exit{Code: 1, Text: "t"},
@@ -97,7 +97,7 @@ func TestActionsUnderTheLeaseSaySo(t *testing.T) {
 		e.order(a)
 		o := e.out[0]
 		bound := slices.Contains([]string{
-			"start-primary", "promote", "hand-over", "write-status", "write-history", "extend-fence",
+			"start-primary", "promote", "hand-over", "write-status", "write-history", "write-sync", "set-sync-names", "extend-fence",
 		}, a.Kind())
 		if bound != (o.Needs == "mine") || bound != (o.Until == s.beliefEnd()) {
 			t.Errorf("%s: needs %q until %d", a.Kind(), o.Needs, o.Until)

@@ -82,12 +82,15 @@ func (s *State) lose(cause events.LossCause) {
 func (s *State) reconcileHolder() {
 	l := s.leader()
 	mine := l.Name == s.Self && l.Lease == s.Lease.ID && s.Lease.ID != ""
+	taken, _ := s.syncTaken()
 	switch {
 	case !s.Store.Known || s.Store.View.Revision < s.Store.Floor:
 	case mine && s.Lease.Leads && !s.holds():
 		s.gain(l.Version)
 	case s.holds() && l.Locked() && l.Name != s.Self:
 		s.lose(events.LossTaken)
+	case s.holds() && !l.Locked() && taken: // deleted by hand, and somebody has led since
+		s.lose(events.LossRefused)
 	case s.holds() && l.Name == s.Self && l.Lease != s.Lease.ID && s.Lease.Next == nil:
 		s.lose(events.LossRefused)
 	}

@@ -13,6 +13,7 @@ func Violations(before, after State, d Decision) []string {
 		bad("refused: %s in phase %s (%s)", d.Trigger, d.From, d.Reason.Text)
 	}
 	ops := 0
+	out = append(out, syncViolations(&before, &after, d)...)
 	for _, o := range d.Actions {
 		if Operation(o.Action) {
 			ops++

@@ -14,7 +14,7 @@ func (s *State) Member() events.Member {
 	m := events.Member{
 		Name: s.Self, ConnURL: s.Settings.ConnURL, APIURL: s.Settings.APIURL,
 		State: s.PostgresState(), Role: s.Role(), Version: PatroniVersion, Regent: s.Version,
-		HandOff: s.Lease.ID, PendingRestart: p.PendingRestart, PendingReason: p.PendingReason, Pause: s.HeedsPause(), Tags: s.Settings.Tags,
+		HandOff: s.Lease.ID, PendingRestart: p.PendingRestart, PendingReason: p.PendingReason, Pause: s.HeedsPause(), Tags: s.syncTags(),
 		Unfenced: s.Unfenced(), Barred: p.Watchdog, Orphan: s.Race.Orphan, ScheduledRestart: s.ScheduledRestart(),
 	}
 	if s.Unfit.Count > 0 {

@@ -22,6 +22,7 @@ func (a args) settings(self events.NodeName) events.Settings {
 		MemberSlotsTTL: a.dur("slots_ttl", 30*time.Minute), UseSlots: a.has("slots"), UsePgRewind: !a.has("no_rewind"),
 		RemoveDataDir: !a.has("keep_data"), CheckTimeline: a.has("check_timeline"),
 		StopWait: 10 * time.Second, MayBootstrap: true, Pause: a.has("pause"), FencingOff: a.has("fencing_off"), ConfigVersion: events.Revision(a.with(args{"config": "1"}).num("config")),
+		Sync: a.has("sync_mode") || a.has("strict"), SyncStrict: a.has("strict"), MaximumLagOnSync: int64(a.num("lag_on_sync")),
 		Tags: events.Tags{
 			NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority"))),
 			ReplicateFrom: events.NodeName(a["replicatefrom"]), NoStream: a.has("nostream"),
@@ -59,8 +60,10 @@ func (e *env) postgres(d *datadriven.TestData, what string, a args) events.Postg
 	case "primary":
 		up()
 		p.Position = lsn
+		// Parentheses and spaces have a meaning in scripts: names=(2~[a,b]).
+		p.SyncNames, p.SyncHeld = strings.NewReplacer("[", "(", "]", ")", "~", " ").Replace(a["names"]), a.has("names")
 		for _, n := range a.list("standbys") {
-			p.Standbys = append(p.Standbys, events.StandbyState{Name: events.NodeName(n), State: "streaming", Flushed: lsn})
+			p.Standbys = append(p.Standbys, standby(n, lsn))
 		}
 		for _, n := range a.list("slots") {
 			p.Slots = append(p.Slots, events.SlotState{Name: n, Type: "physical", Active: true, RestartLSN: lsn})
@@ -77,11 +80,29 @@ func (e *env) postgres(d *datadriven.TestData, what string, a args) events.Postg
 	return p
 }
 
+// standby is one of those connected: NAME[:lsn=N][:sync][:catchup].
+func standby(spec string, lsn events.LSN) events.StandbyState {
+	f := strings.Split(spec, ":")
+	st := events.StandbyState{Name: events.NodeName(f[0]), State: "streaming", Flushed: lsn, SyncState: "async"}
+	for _, x := range f[1:] {
+		k, val, _ := strings.Cut(x, "=")
+		switch k {
+		case "lsn":
+			st.Flushed = events.LSN(args{"v": val}.num("v"))
+		case "sync", "potential":
+			st.SyncState = k
+		default:
+			st.State = k
+		}
+	}
+	return st
+}
+
 // view is the store's content:
 //
 //	leader=NAME/LEASE@VERSION  members=(NAME:ROLE[:lsn=N][:tl=N][:FLAG…],…)
 //	fresh | claimed-by=NAME | init=SYSID  optime=N  history=TIMELINE
-//	failover=FROM>TO [scheduled=TIME]  sync=VERSION  config=VERSION
+//	failover=FROM>TO [scheduled=TIME]  sync=VERSION[/LEADER[/STANDBY,…]]  config=VERSION
 func (e *env) view(a args) events.ClusterView {
 	v := events.ClusterView{Revision: events.Revision(a.num("rev"))}
 	switch {
@@ -109,7 +130,16 @@ func (e *env) view(a args) events.ClusterView {
 	}
 	sort.Slice(v.Members, func(i, j int) bool { return v.Members[i].Name < v.Members[j].Name })
 	v.Status = events.Status{Version: 1, Optime: events.LSN(a.num("optime")), RetainSlots: a.list("retained")}
-	v.Sync.Version = events.Revision(a.num("sync"))
+	if at, names, ok := strings.Cut(a["sync"], "/"); at != "" {
+		v.Sync.Version = events.Revision(args{"v": at}.num("v"))
+		leader, standbys, _ := strings.Cut(names, "/")
+		if ok {
+			v.Sync.Leader = events.NodeName(leader)
+		}
+		for _, n := range strings.FieldsFunc(standbys, func(r rune) bool { return r == ',' }) {
+			v.Sync.Standbys = append(v.Sync.Standbys, events.NodeName(n))
+		}
+	}
 	if f := a["failover"]; f != "" {
 		from, to, _ := strings.Cut(f, ">")
 		v.Failover = events.FailoverRequest{Version: v.Revision, Leader: events.NodeName(from), Candidate: events.NodeName(to)}
@@ -165,6 +195,10 @@ func member(spec string, a args) events.Member {
 			m.Tags.NoFailover = true
 		case "clonefrom":
 			m.Tags.CloneFrom = true
+		case "nosync":
+			m.Tags.NoSync = true
+		case "sync_priority":
+			m.Tags.SyncPriority = int(n)
 		case "unchecked":
 			m.CheckpointPending = true
 		case "paused":
@@ -186,4 +220,21 @@ func found(m events.Member) string {
 		return ""
 	}
 	return " orphan=" + string(m.Orphan)
+}
+
+// failingStarts lets PostgreSQL fail to start a number of times, after the pauses between.
+func (e *env) failingStarts(d *datadriven.TestData, n int) {
+	down := e.postgres(d, "stopped", args{"standby_data": ""})
+	e.quietly(func() {
+		for range n {
+			e.finish("judge", events.Result{Divergence: &events.Divergence{Verdict: events.VerdictFollow}, Postgres: &down})
+			e.step(events.ActionFinished{
+				ID: e.last["start-standby"], Action: "start-standby", Class: events.Unavailable, Why: "exit status 1",
+				Result: events.Result{Postgres: &down},
+			})
+			e.now = max(e.now, e.s.Rejoin.NotBefore)
+			e.step(events.TimerFired{Name: "rejoin"})
+		}
+	})
+	e.why()
 }

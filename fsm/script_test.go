@@ -178,6 +178,9 @@ func (e *env) describe(action Action) string {
 	case GrantLease:
 		return fmt.Sprintf("grant-lease %s", a.TTL)
 	case PublishMember:
+		if a.Member.Tags.NoSync {
+			return fmt.Sprintf("publish-member %s %s %s%s", a.Member.Role, a.Member.State, a.Member.Tags.Raw, found(a.Member))
+		}
 		return fmt.Sprintf("publish-member %s %s%s", a.Member.Role, a.Member.State, found(a.Member))
 	case WriteStatus:
 		return fmt.Sprintf("write-status %d", a.Optime)
@@ -186,6 +189,9 @@ func (e *env) describe(action Action) string {
 	case StartPrimary:
 		return fence(a.Fence)
 	case Promote:
+		if a.Sync != nil {
+			return fmt.Sprintf("%s names=%q", fence(a.Fence), a.Sync.Text())
+		}
 		return fence(a.Fence)
 	case Stop:
 		return fmt.Sprintf("stop %s checkpoint=%v patience=%s", a.Mode, a.Checkpoint, a.Patience)
@@ -472,23 +478,6 @@ func (e *env) advance(a args) {
 		e.settle()
 	}
 	e.now = end
-}
-
-// failingStarts lets PostgreSQL fail to start a number of times, after the pauses between.
-func (e *env) failingStarts(d *datadriven.TestData, n int) {
-	down := e.postgres(d, "stopped", args{"standby_data": ""})
-	e.quietly(func() {
-		for range n {
-			e.finish("judge", events.Result{Divergence: &events.Divergence{Verdict: events.VerdictFollow}, Postgres: &down})
-			e.step(events.ActionFinished{
-				ID: e.last["start-standby"], Action: "start-standby", Class: events.Unavailable, Why: "exit status 1",
-				Result: events.Result{Postgres: &down},
-			})
-			e.now = max(e.now, e.s.Rejoin.NotBefore)
-			e.step(events.TimerFired{Name: "rejoin"})
-		}
-	})
-	e.why()
 }
 
 func (e *env) why() {

@@ -57,6 +57,10 @@ func situations(t testing.TB) []State {
 	var visited []State
 	for seed := range 4 {
 		w := newWorld(t, uint64(1000+seed), 3, args{})
+		if seed%2 == 1 {
+			w.run(time.Second, w.healthy)
+			w.synchronous(true)
+		}
 		for range 15 {
 			w.run(w.between(0, 2*time.Second), nil)
 			for range 8 {
@@ -143,6 +147,9 @@ func (w *world) trouble() {
 			x.later(w.between(0, 100*time.Millisecond), func() { x.take(events.ConfigChanged{Settings: x.set}) })
 		}
 	case 12:
+		if w.syncOn {
+			return // it promises nothing in maintenance mode
+		}
 		w.maintenance(true)
 		if w.pick(3) > 0 {
 			w.after(w.between(0, 4*time.Second), func() { w.maintenance(false) })
@@ -159,13 +166,13 @@ func (w *world) trouble() {
 			n.take(events.RestartRequested{ID: "l", Schedule: &events.RestartSchedule{At: "later", Wall: int64(at)}})
 		}
 	case 13:
-		if n.up && !n.frozen {
+		if n.up && !n.frozen && !w.syncOn { // a failover may cost what is asked
 			w.note("%s failover asked for", n.name)
 			n.take(events.FailoverRequested{ID: "f", To: n.name})
 		}
 	case 11:
-		w.note("%s data directory removed", n.name)
-		if n.pg != nil && len(w.nodes) > 2 && !n.pg.writable() {
+		if n.pg != nil && len(w.nodes) > 2 && !n.pg.writable() && !w.sole(n) {
+			w.note("%s data directory removed", n.name)
 			n.pg.die(false, false)
 			n.pg.data, n.pg.branch, n.pg.system = false, nil, ""
 		}
@@ -175,10 +182,7 @@ func (w *world) trouble() {
 // maintenance turns the mode on or off in the config key.
 func (w *world) maintenance(on bool) {
 	w.note("maintenance mode: %v", on)
-	raw := `{"ttl":2}`
-	if on {
-		raw = `{"ttl":2,"pause":true}`
-	}
+	raw := w.config(on)
 	operator := w.store.Client("operator")
 	defer func() { _ = operator.Close() }()
 	_, err := operator.Commit(context.Background(), dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyConfig, []byte(raw))}})

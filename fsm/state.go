@@ -50,6 +50,7 @@ type State struct {
 	// Schedule is a restart to come; nil: none.
 	Schedule *events.RestartSchedule `json:"schedule,omitempty"`
 	Unfit    Unfit                   `json:"unfit"`
+	Sync     SyncWork                `json:"sync"`
 	Publish  Published               `json:"publish"`
 	Slots    []SlotSeen              `json:"slots,omitempty"`
 	Gone     []MemberGone            `json:"gone,omitempty"` // members whose key vanished, while bootstrapping matters (S17)
@@ -220,9 +221,11 @@ type DemoteWork struct {
 	// Offer: the same after a stop that had a reason of its own, if the lease outlives it.
 	Offer bool `json:"offer,omitempty"`
 	// Shut: the server has written its last checkpoint; its last processes may live.
-	Shut   bool              `json:"shut,omitempty"`
-	To     events.NodeName   `json:"to,omitempty"`    // the candidate asked for, or chosen
-	Asked  events.NodeName   `json:"asked,omitempty"` // by an operator
+	Shut  bool            `json:"shut,omitempty"`
+	To    events.NodeName `json:"to,omitempty"`    // the candidate asked for, or chosen
+	Asked events.NodeName `json:"asked,omitempty"` // by an operator
+	// Anyone: whom the operator asked for need not be a synchronous standby.
+	Anyone bool              `json:"anyone,omitempty"`
 	End    events.LSN        `json:"end,omitempty"`
 	Until  events.Instant    `json:"until,omitempty"`  // of waiting for the candidate
 	Failed []events.NodeName `json:"failed,omitempty"` // candidates that did not answer

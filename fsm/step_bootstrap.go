@@ -98,6 +98,8 @@ func (e *effects) advanceBootstrap() {
 	switch e.Boots.Stage {
 	case "acquire":
 		switch {
+		case e.believes() && e.unclaimed():
+			e.writeSync(nil, false)
 		case e.believes():
 			e.Boots.Stage = "start"
 			e.startPrimary()

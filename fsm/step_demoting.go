@@ -290,7 +290,11 @@ func (e *effects) askCandidate() {
 		return
 	}
 	d := &e.Demote
-	left := dropFailed(e.candidates(d.Standbys), d.Failed)
+	able := e.candidates(d.Standbys)
+	if d.Anyone && d.Asked != "" {
+		able = e.able(d.Standbys)
+	}
+	left := dropFailed(able, d.Failed)
 	if d.To == "" || !contains(left, d.To) {
 		d.To = ""
 		if len(left) > 0 && d.Asked == "" {

@@ -13,7 +13,7 @@ const patience = 2 * time.Second
 
 // followingRules: a standby, doing well until an edge says otherwise.
 func followingRules() []rule {
-	rules := []rule{shutdownRule(), foreignRule(), toleratedRule(), pausedForeignRule(), rogueRule(), adoptRule(), postgresLostRule(), {
+	rules := []rule{leavingSyncRule(), shutdownRule(), foreignRule(), toleratedRule(), pausedForeignRule(), rogueRule(), adoptRule(), postgresLostRule(), claimRule(needed), {
 		id: "handed-over", trigger: HandedOver,
 		when: func(s *State) (bool, string) {
 			if !s.believes() {
@@ -77,6 +77,9 @@ func followingRules() []rule {
 			status: func(s *State) string {
 				if s.unlocked() && (s.Settings.Tags.NoFailover || s.pg().Watchdog != "") {
 					return "following a different leader because I am not allowed to promote"
+				}
+				if barred, _ := s.syncBars(); s.unlocked() && barred {
+					return "following a different leader because i am not the healthiest node"
 				}
 				return secondaryStatus(s)
 			},
@@ -210,6 +213,7 @@ const noWatchdog = "the watchdog is required and doesn't work: "
 // mayRace: may this member lead at all, now?
 func (s *State) mayRace() (bool, string) {
 	back, whyBack := s.standsBack()
+	barred, whyBarred := s.syncBars()
 	switch {
 	case s.Settings.Tags.NoFailover:
 		return false, "tagged nofailover"
@@ -223,6 +227,8 @@ func (s *State) mayRace() (bool, string) {
 		return false, "maintenance mode has just ended, and not every member knows it yet"
 	case back:
 		return false, whyBack
+	case barred:
+		return false, whyBarred
 	case s.Lease.ID == "":
 		return false, "no lease yet"
 	case s.Store.DownSince != 0:
@@ -257,5 +263,5 @@ func (e *effects) promote() {
 	e.Race, e.Rejoin, e.Revive = RaceWork{}, RejoinWork{}, ReviveWork{}
 	e.Postgres.Promoted, e.Postgres.Wrote, e.Keeper.Armed = true, true, true
 	e.Keeper.Sent, e.Keeper.Revision = e.beliefEnd(), e.Holder.Revision
-	e.operate(Promote{Fence: e.fence()})
+	e.operate(Promote{Fence: e.fence(), Sync: e.beforePromotion()})
 }

@@ -227,6 +227,9 @@ func joiningRunningRules() []rule {
 				case s.Lease.ID == "":
 					return true, "a primary runs here and the leader key is free; waiting for a lease"
 				}
+				if taken, text := s.syncTaken(); taken {
+					return false, text
+				}
 				if known := s.view().History.Timeline(); s.pg().Timeline < known {
 					return false, fmt.Sprintf("its timeline %d is behind the cluster's, %d", s.pg().Timeline, known)
 				}

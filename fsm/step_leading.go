@@ -54,7 +54,7 @@ func promotingRules() []rule {
 func leadingRules() []rule {
 	rules := append([]rule{shutdownRule(), foreignRule()}, pausedLeadingRules()...)
 	rules = append(rules, mustHold(needed)...)
-	return append(rules,
+	rules = append(rules,
 		dataLostRule(), crashFailoverRule(),
 		rule{
 			id: "crashed", trigger: PostgresCrashed,
@@ -70,6 +70,7 @@ func leadingRules() []rule {
 			do:     func(e *effects) { e.beginRevival() },
 			status: func(*State) string { return "starting primary after failure" },
 		},
+		claimRule(func(s *State) bool { return s.standbyUp() && !s.busy() }),
 		rule{
 			id: "not-primary", trigger: NotPrimary,
 			when: func(s *State) (bool, string) {
@@ -101,6 +102,9 @@ func leadingRules() []rule {
 			do:     func(e *effects) { e.beginRestart() },
 			status: func(*State) string { return "restart initiated" },
 		},
+	)
+	rules = append(rules, syncRules()...)
+	return append(rules,
 		rule{
 			id: "unresponsive", when: func(s *State) (bool, string) { return s.unresponsive() },
 			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
@@ -170,7 +174,8 @@ func switchoverRule() rule {
 		},
 		do: func(e *effects) {
 			_, text, to := e.judgeSwitchover()
-			e.beginDemotion(DemoteWork{Why: text, Mode: "fast", HandOff: true, To: to, Asked: e.view().Failover.Candidate})
+			f := e.view().Failover
+			e.beginDemotion(DemoteWork{Why: text, Mode: "fast", HandOff: true, To: to, Asked: f.Candidate, Anyone: f.Leader == ""})
 		},
 		status: func(s *State) string { return s.requestWord() + ": demoting myself" },
 	}
@@ -227,6 +232,9 @@ func (s *State) judgeSwitchover() (ok bool, text string, to events.NodeName) {
 	f, word := s.view().Failover, s.requestWord()
 	kind := strings.TrimPrefix(word, "manual ")
 	able := s.candidates(s.pg().Standbys)
+	if f.Leader == "" && f.Candidate != "" {
+		able = s.able(s.pg().Standbys) // the operator knows that it isn't synchronous
+	}
 	later, until := s.postponed()
 	switch {
 	case !f.Pending():
@@ -248,6 +256,10 @@ func (s *State) judgeSwitchover() (ok bool, text string, to events.NodeName) {
 		if f.Candidate == "" || n == f.Candidate {
 			return true, fmt.Sprintf("%s: to %s, I am %s", word, n, s.Self), n
 		}
+	}
+	if f.Candidate != "" && f.Leader != "" && s.outsider(f.Candidate) {
+		return false, fmt.Sprintf("%s candidate=%s does not match with sync_standbys=%s", word, f.Candidate,
+			strings.Join(asStrings(s.view().Sync.Standbys), ",")), ""
 	}
 	return false, word + ": no healthy members found, " + kind + " is not possible", ""
 }

@@ -22,7 +22,7 @@ const (
 // nobody is better. Rank orders who starts first; the guarded write decides (S14, S16).
 func racingRules() []rule {
 	return []rule{
-		shutdownRule(), foreignRule(), toleratedRule(), pausedForeignRule(), rogueRule(), postgresLostRule(),
+		shutdownRule(), foreignRule(), toleratedRule(), pausedForeignRule(), rogueRule(), postgresLostRule(), claimRule(needed),
 		{
 			id: "won", trigger: RaceWon,
 			when: func(s *State) (bool, string) {
@@ -172,12 +172,17 @@ func (s *State) betterThanMe() (bool, string) {
 	word := f.Leader == ""
 	for _, p := range s.Race.Peers {
 		complete := p.Position >= mine && p.Timeline >= s.pg().Timeline
+		if !word && s.outsider(p.Name) {
+			continue
+		}
 		if f.Candidate == p.Name && p.Name != s.Self && p.Reachable && p.MayLead() && (word || complete) {
 			return true, fmt.Sprintf("an operator asked for %s, which is healthy", p.Name)
 		}
 	}
 	for _, p := range s.Race.Peers {
 		switch {
+		case !p.Primary && (s.outsider(p.Name) || s.formerLeader(p)):
+			// It can't lead, or what it has beyond ours was never acknowledged.
 		case !p.Reachable && p.MayLead() && s.behind(p) && s.phaseAge() < s.comebackWait():
 			return true, fmt.Sprintf("%s has WAL up to %s on timeline %d, and its PostgreSQL is not up; it is given %s",
 				p.Name, p.Position, p.Timeline, s.comebackWait())
@@ -218,6 +223,16 @@ func (s *State) alivePrimary() events.NodeName {
 	return ""
 }
 
+// outsider: synchronous mode keeps the member from leading.
+func (s *State) outsider(n events.NodeName) bool { return s.syncActive() && !s.inSync(n) }
+
+// formerLeader: the peer was the leader that this synchronous standby had everything from.
+// Being ahead means that it has what no client was told of.
+func (s *State) formerLeader(p events.Peer) bool {
+	k := s.view().Sync
+	return s.syncActive() && sameName(k.Leader, p.Name) && hasName(k.Standbys, s.Self) && s.behind(p)
+}
+
 // behind reports whether the peer has WAL that this member lacks.
 func (s *State) behind(p events.Peer) bool {
 	return p.Position > s.position() && p.Timeline >= s.pg().Timeline
@@ -232,7 +247,7 @@ func (s *State) comebackWait() time.Duration { return max(s.Settings.TTL, 5*time
 // failover_priority, then by name.
 func (s *State) outranked() (bool, string) {
 	for _, p := range s.Race.Peers {
-		if !p.Reachable || p.Primary || !p.MayLead() || p.Position != s.position() || p.Timeline != s.pg().Timeline {
+		if !p.Reachable || p.Primary || !p.MayLead() || s.outsider(p.Name) || p.Position != s.position() || p.Timeline != s.pg().Timeline {
 			continue
 		}
 		if s.unfit(p.Name) && s.Unfit.Count == 0 {
@@ -269,8 +284,15 @@ func raceStatus(s *State) string {
 }
 
 // candidates are the members that could take over, best first, by what they have
-// published and, if connected, by what they have flushed.
+// published and, if connected, by what they have flushed. In synchronous mode they are
+// those that have all that was acknowledged.
 func (s *State) candidates(standbys []events.StandbyState) []events.NodeName {
+	return slices.DeleteFunc(s.able(standbys), s.outsider)
+}
+
+// able are the candidates whatever synchronous mode says, which an operator's failover
+// may choose from.
+func (s *State) able(standbys []events.StandbyState) []events.NodeName {
 	type ranked struct {
 		name     events.NodeName
 		unfit    bool

@@ -74,8 +74,10 @@ func restartingRules() []rule {
 				e.Restart.Stage = "started"
 				if e.Restart.Primary {
 					e.startPrimary()
+				} else if up := e.upstream(); !e.unjudged() {
+					e.operate(StartStandby{Upstream: up})
 				} else {
-					e.operate(StartStandby{Upstream: e.upstream()})
+					e.operate(StartStandby{})
 				}
 			},
 			status: func(*State) string { return "restart in progress" },

@@ -23,6 +23,7 @@ func upkeep(e *effects) {
 	e.keepLease()
 	e.keepPause()
 	e.refuseRestarts()
+	e.keepSyncLeave()
 	if e.Phase == Stopping && e.Demote.Stage == "done" {
 		return
 	}
@@ -208,12 +209,13 @@ func (e *effects) keepCluster() {
 }
 
 // keepLooking observes again soon while a standby ought to stream and doesn't,
-// or a server is up and doesn't answer: the heartbeat may be ten seconds away.
+// or a server is up and doesn't answer: the heartbeat may be ten seconds away. Nor may
+// commits wait that long for a synchronous standby that is gone.
 func (e *effects) keepLooking() {
 	p := e.pg()
 	waiting := e.Postgres.Known && p.Running && !e.busy() &&
 		(!p.Ready || (p.InRecovery && !p.Streaming && e.otherLeads()) ||
-			(p.Ready && !p.InRecovery && p.CheckpointTimeline < p.Timeline))
+			(p.Ready && !p.InRecovery && p.CheckpointTimeline < p.Timeline) || e.syncSeeks())
 	switch {
 	case !waiting:
 		e.Postgres.Look = 0
@@ -221,7 +223,11 @@ func (e *effects) keepLooking() {
 		e.Postgres.Look = e.Now.Add(50 * time.Millisecond)
 	case e.Now >= e.Postgres.Look:
 		e.order(ObservePostgres{})
-		e.Postgres.Look = e.Now.Add(min(max(100*time.Millisecond, e.phaseAge()/8), time.Second))
+		most := time.Second
+		if e.syncSeeks() {
+			most = syncLook
+		}
+		e.Postgres.Look = e.Now.Add(min(max(100*time.Millisecond, e.phaseAge()/8), most))
 	}
 }
 
@@ -269,6 +275,8 @@ func (s *State) deadlines() []SetTimer {
 		{"resume", s.resumedEnd()},
 		{"disarm", s.Keeper.DisarmAfter},
 		{"unfit", s.Unfit.Until},
+		{"sync", s.Sync.Again},
+		{"leave_sync", s.Sync.LeaveUntil},
 	}
 	if s.Phase == Starting && s.Rejoin.Stage == "start-alone" {
 		d = append(d, SetTimer{"alone", s.Since.Add(aloneGrace)})

@@ -30,7 +30,7 @@ type fataler interface {
 func newWalker(t fataler, choose func(int) int) *walker {
 	w := &walker{t: t, m: New(), twin: New(), choose: choose}
 	w.s.Now = events.Instant(100 * time.Second)
-	flags := []string{"pause", "keep_data", "slots", "nofailover", "no_rewind", "check_timeline", "nostream"}
+	flags := []string{"pause", "keep_data", "slots", "nofailover", "no_rewind", "check_timeline", "nostream", "sync_mode", "strict"}
 	a := args{}
 	if f := choose(3 * len(flags)); f < len(flags) {
 		a[flags[f]] = ""
@@ -117,6 +117,9 @@ func (w *walker) nonsense() events.Event {
 			Status:     events.Status{Optime: events.LSN(w.choose(5000))},
 			Failover:   events.FailoverRequest{Version: rev, Leader: names[w.choose(5)], Candidate: names[w.choose(5)]},
 		}
+		if w.choose(2) == 0 {
+			v.Sync = events.Sync{Version: events.Revision(w.choose(int(rev) + 1)), Leader: names[w.choose(5)], Standbys: names[1 : 1+w.choose(4)]}
+		}
 		for range w.choose(4) {
 			m := member(fmt.Sprintf("%s:%s:lsn=%d", names[1+w.choose(3)], []string{"primary", "replica"}[w.choose(2)], w.choose(5000)), args{})
 			v.Members = append(v.Members, m)
@@ -128,6 +131,11 @@ func (w *walker) nonsense() events.Event {
 			Running: w.choose(2) == 0, Ready: w.choose(2) == 0, InRecovery: w.choose(2) == 0, Streaming: w.choose(2) == 0,
 			PID: w.choose(3), Timeline: events.Timeline(w.choose(4)), CheckpointTimeline: events.Timeline(w.choose(4)),
 			Position: events.LSN(w.choose(5000)), Received: events.LSN(w.choose(5000)),
+			SyncNames: []string{"", "pg01", "2 (pg01,pg03)", "*"}[w.choose(4)], SyncHeld: w.choose(2) == 0,
+		}
+		for _, n := range names[1 : 1+w.choose(4)] {
+			state := events.StandbyState{Name: n, State: "streaming", Flushed: events.LSN(w.choose(5000)), SyncState: []string{"sync", "async"}[w.choose(2)]}
+			p.Standbys = append(p.Standbys, state)
 		}
 		return events.PostgresObserved{State: p, Began: w.s.Now.Add(time.Duration(w.choose(3)-1) * time.Second)}
 	case 2:

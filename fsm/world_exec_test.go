@@ -97,7 +97,16 @@ func (n *node) effect(o Ordered) (events.Class, events.Result) {
 			return refused()
 		}
 		p.armed = a.Fence
+		if p.names = (events.SyncNames{Own: true}); a.Sync != nil {
+			p.names = *a.Sync
+		}
 		p.promote()
+	case SetSyncNames:
+		if !p.writable() {
+			return refused()
+		}
+		p.names = a.Sync
+		return events.Done, events.Result{Position: p.lsn}
 	case Follow:
 		if !p.running {
 			return refused()
@@ -283,7 +292,7 @@ func (n *node) transaction(action Action) dcs.Txn {
 		data := dcs.EncodeMember(dcs.MemberData{
 			ConnURL: m.ConnURL, APIURL: m.APIURL, State: m.State, Role: m.Role, Version: m.Version, Pause: m.Pause,
 			CheckpointPending: m.CheckpointPending, XLogLocation: m.XLogLocation, Timeline: m.Timeline, Regent: m.Regent, HandOff: m.HandOff,
-			Unfit: m.Unfit,
+			Unfit: m.Unfit, Tags: m.Tags.Raw,
 		})
 		return dcs.Txn{Writes: []dcs.Write{{Key: dcs.MemberKey(n.name), Value: data, Lease: m.HandOff}}}
 	case ClaimInitialize:
@@ -304,6 +313,14 @@ func (n *node) transaction(action Action) dcs.Txn {
 		return one(same(dcs.KeyHistory, a.Version), dcs.Put(dcs.KeyHistory, dcs.EncodeHistory(lines)))
 	case ClearFailover:
 		return one(same(dcs.KeyFailover, a.Version), dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(events.FailoverRequest{})))
+	case WriteSync:
+		w := dcs.Write{Key: dcs.KeySync, Delete: true}
+		if !a.Delete {
+			w = dcs.Put(dcs.KeySync, dcs.EncodeSync(n.name, 0, a.Standbys))
+		}
+		t := one(mine(a.Lease), w)
+		t.Guards = append(t.Guards, same(dcs.KeySync, a.Version))
+		return t
 	case RequestFailover:
 		return dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(events.FailoverRequest{Leader: a.From, Candidate: a.To, ScheduledAt: a.At}))}}
 	default:

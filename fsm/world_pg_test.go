@@ -31,7 +31,10 @@ type server struct {
 	armed     Fence
 	waived    *Disarm // why it runs without a deadline
 	promoted  events.Instant
-	rogue     events.Instant // promoted by nobody who may
+	names     events.SyncNames // synchronous_standby_names, as in force
+	acked     events.LSN       // up to where clients were told that their commits are safe
+	slow      events.Instant   // its stream stands still until then
+	rogue     events.Instant   // promoted by nobody who may
 }
 
 func (p *server) String() string {
@@ -90,6 +93,7 @@ func (p *server) flow() {
 	w := p.node.w
 	if p.writable() {
 		p.lsn += events.LSN(w.pick(50))
+		p.acknowledge()
 	}
 	if !p.running || !p.ready || !p.recovery || p.node.frozen {
 		return
@@ -108,7 +112,7 @@ func (p *server) flow() {
 		}
 		if n.name == p.upstream.Name && !w.apart(n, p.node) && up.running && up.ready && !n.frozen && p.contained(up) {
 			p.streaming = true
-			if w.pick(3) > 0 {
+			if w.pick(3) > 0 && !p.stalls() {
 				p.branch, p.lsn = up.branch, max(p.lsn, up.lsn)
 			}
 		}
@@ -137,10 +141,12 @@ func (p *server) start(standby bool) {
 }
 
 func (p *server) promote() {
+	p.node.w.judgePromotion(p)
 	p.branch = &branch{number: p.branch.number + 1, parent: p.branch, fork: p.lsn}
 	p.lsn++
 	p.recovery, p.signal, p.streaming, p.upstream = false, false, false, nil
 	p.promoted = p.node.w.now
+	p.acked = 0
 }
 
 // copyFrom makes the data directory that of another server.
@@ -177,9 +183,14 @@ func (p *server) observe() events.PostgresState {
 		st.CheckpointTimeline = p.branch.parent.number
 	}
 	for _, n := range p.node.w.nodes {
-		if n.pg.streaming && n.pg.upstream != nil && n.pg.upstream.Name == p.node.name {
-			st.Standbys = append(st.Standbys, events.StandbyState{Name: n.name, State: "streaming", Flushed: n.pg.lsn})
+		if n.pg.streamsFrom(p) {
+			state := events.StandbyState{Name: n.name, State: "streaming", Flushed: n.pg.lsn, SyncState: "async"}
+			if hasName(p.names.Names, n.name) {
+				state.SyncState = "sync"
+			}
+			st.Standbys = append(st.Standbys, state)
 		}
 	}
+	st.SyncNames, st.SyncHeld = p.names.Text(), !p.names.Own
 	return st
 }

@@ -28,6 +28,10 @@ type world struct {
 	log   []string
 	wrote events.Instant // when a row was last accepted
 	cut   map[[2]int]bool
+	// safe is the last write of which a client was told that it is safe: in synchronous
+	// mode, whoever is promoted has it. Nil: nothing was promised.
+	safe   *written
+	syncOn bool
 	// stepped, if set, sees every step of every machine.
 	stepped func(n *node, before, after State, entry events.Entry, d Decision)
 }
@@ -320,6 +324,7 @@ func (n *node) configure(v events.ClusterView) {
 		return
 	}
 	pause := strings.Contains(string(v.Config.Raw), `"pause":true`)
+	n.set.Sync = strings.Contains(string(v.Config.Raw), `"synchronous_mode":true`)
 	if n.set.Pause && !pause && n.pg.rogue != 0 {
 		n.pg.rogue = n.w.now // its time is counted from here
 	}

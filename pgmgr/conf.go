@@ -36,6 +36,10 @@ func (c Config) confPath(name string) string { return filepath.Join(c.DataDir, n
 //
 // It never removes standby.signal: only Start as a primary does.
 func (m *Manager) WriteConfig(ctx context.Context, role Role, upstream *events.Upstream) (changed bool, err error) {
+	return m.writeConfig(ctx, role, upstream, m.heldFor(m.config(), role))
+}
+
+func (m *Manager) writeConfig(ctx context.Context, role Role, upstream *events.Upstream, held heldNames) (changed bool, err error) {
 	const op = "write configuration"
 	cfg := m.config()
 	version, err := m.ServerVersion(ctx)
@@ -53,7 +57,7 @@ func (m *Manager) WriteConfig(ctx context.Context, role Role, upstream *events.U
 			return false, classed(ErrUnavailable, op, err)
 		}
 	}
-	content, err := m.generateConf(ctx, cfg, version, role, upstream)
+	content, err := m.generateConf(ctx, cfg, version, role, upstream, held)
 	if err != nil {
 		return false, err
 	}
@@ -76,7 +80,7 @@ func (m *Manager) WriteConfig(ctx context.Context, role Role, upstream *events.U
 		}
 		changed = changed || wrote
 	}
-	wrote, err := cfg.cleanAutoConf()
+	wrote, err := cfg.cleanAutoConf(held)
 	return changed || wrote, classed(ErrUnavailable, op, err)
 }
 
@@ -109,7 +113,9 @@ func (m *Manager) keepOriginalConf(cfg Config) error {
 // generateConf makes the content of postgresql.conf. Parameters that this server
 // doesn't take are left out with a warning: a mistyped one must not keep a member,
 // or the whole cluster, from starting.
-func (m *Manager) generateConf(ctx context.Context, cfg Config, version int, role Role, up *events.Upstream) (string, error) {
+func (m *Manager) generateConf(
+	ctx context.Context, cfg Config, version int, role Role, up *events.Upstream, held heldNames,
+) (string, error) {
 	params, warnings := cfg.serverParameters(version)
 	rejected, err := m.rejectedIn(ctx, cfg, params)
 	if err != nil {
@@ -121,7 +127,10 @@ func (m *Manager) generateConf(ctx context.Context, cfg Config, version int, rol
 	for name := range rejected {
 		delete(params, name)
 	}
-	return cfg.conf(params, version, role, up), nil
+	if held.on {
+		delete(params, gucSyncNames)
+	}
+	return cfg.conf(params, version, role, up) + held.lines(), nil
 }
 
 // conf renders postgresql.conf.
@@ -216,8 +225,9 @@ func passHosts(host string) []string {
 }
 
 // cleanAutoConf takes the recovery settings out of postgresql.auto.conf, which
-// PostgreSQL reads last: an ALTER SYSTEM SET primary_conninfo would otherwise win.
-func (c Config) cleanAutoConf() (changed bool, err error) {
+// PostgreSQL reads last: an ALTER SYSTEM SET primary_conninfo would otherwise win. So
+// would one of synchronous_standby_names while that is ours.
+func (c Config) cleanAutoConf(held heldNames) (changed bool, err error) {
 	path := c.confPath("postgresql.auto.conf")
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -229,7 +239,8 @@ func (c Config) cleanAutoConf() (changed bool, err error) {
 	var kept strings.Builder
 	for line := range strings.Lines(string(b)) {
 		name, _, _ := strings.Cut(line, "=")
-		if !slices.Contains(recoveryGUCs(), strings.ToLower(strings.TrimSpace(name))) {
+		name = strings.ToLower(strings.TrimSpace(name))
+		if !slices.Contains(recoveryGUCs(), name) && !(held.on && name == gucSyncNames) {
 			kept.WriteString(line)
 		}
 	}

@@ -69,6 +69,10 @@ type Config struct {
 	// UsePgRewind allows pg_rewind; without it a diverged member needs a clone.
 	UsePgRewind bool
 
+	// Sync: synchronous mode is on, so that synchronous_standby_names among Parameters
+	// doesn't count. SyncStrict: no commit without a standby.
+	Sync, SyncStrict bool
+
 	// StartTimeout bounds Start when its options don't; 0: one minute.
 	StartTimeout time.Duration
 }

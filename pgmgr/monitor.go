@@ -53,6 +53,8 @@ SELECT pg_catalog.row_to_json(o)::pg_catalog.text FROM (SELECT
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS version,
   pg_catalog.pg_postmaster_start_time()::pg_catalog.text AS started_at,
   pg_catalog.current_setting('primary_conninfo') AS conninfo,
+  pg_catalog.current_setting('` + gucSyncNames + `') AS sync_names,
+  pg_catalog.current_setting('` + gucSyncHeld + `', true) AS sync_held,
   (SELECT pg_catalog.row_to_json(w) FROM (SELECT status, received_tli, conninfo FROM pg_catalog.pg_stat_get_wal_receiver() WHERE pid IS NOT NULL) w) AS receiver,
   (SELECT pg_catalog.json_agg(s) FROM (SELECT usename, application_name, client_addr, state, flush_lsn, sync_state, sync_priority
      FROM pg_catalog.pg_stat_replication ORDER BY application_name, pid) s) AS standbys,
@@ -80,6 +82,8 @@ type monitorRow struct {
 	Version            int             `json:"version"`
 	StartedAt          string          `json:"started_at"`
 	Conninfo           string          `json:"conninfo"`
+	SyncNames          string          `json:"sync_names"`
+	SyncHeld           *string         `json:"sync_held"`
 	Receiver           *struct {
 		Status      string           `json:"status"`
 		ReceivedTLI *events.Timeline `json:"received_tli"`

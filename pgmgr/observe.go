@@ -78,6 +78,7 @@ func (m *Manager) observeServer(ctx context.Context, st *events.PostgresState) {
 	if !r.Recovering {
 		st.Position = events.LSN(r.Flushed)
 		st.Timeline = parseTimelineHex(deref(r.TimelineHex))
+		st.SyncNames, st.SyncHeld = r.SyncNames, deref(r.SyncHeld) == "on"
 		return
 	}
 	st.Received, st.Replayed = events.LSN(r.Received), events.LSN(r.Replayed)

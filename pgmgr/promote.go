@@ -29,8 +29,11 @@ const (
 // a long one is lowered first. ErrRefused: the keeper refused (a past deadline, a
 // fence), or no server runs. ErrUnknown: the signal was sent and recovery hasn't
 // ended before ctx; the server may become a primary yet and is armed.
-func (m *Manager) Promote(ctx context.Context, grant keeper.Grant) (events.Timeline, error) {
-	return m.promote(ctx, permission{
+//
+// names, if given, is what commits will wait for: it is in force before the keeper is
+// asked, or the server isn't promoted.
+func (m *Manager) Promote(ctx context.Context, grant keeper.Grant, names *events.SyncNames) (events.Timeline, error) {
+	return m.promote(ctx, names, permission{
 		promote: func() error { return m.pm.Promote(ctx, grant) },
 		renew:   func() error { return m.pm.Extend(ctx, grant) },
 	})
@@ -39,7 +42,7 @@ func (m *Manager) Promote(ctx context.Context, grant keeper.Grant) (events.Timel
 // PromoteWaived is Promote without a deadline: in pause, or with fencing off. The
 // keeper notes why (S11).
 func (m *Manager) PromoteWaived(ctx context.Context, w keeper.Waiver) (events.Timeline, error) {
-	return m.promote(ctx, permission{
+	return m.promote(ctx, nil, permission{
 		promote: func() error { return m.pm.PromoteWaived(ctx, w) },
 		renew:   func() error { return m.pm.Disarm(ctx, w) },
 	})
@@ -49,7 +52,7 @@ func (m *Manager) PromoteWaived(ctx context.Context, w keeper.Waiver) (events.Ti
 // with the order to promote, or alone when that isn't needed any more.
 type permission struct{ promote, renew func() error }
 
-func (m *Manager) promote(ctx context.Context, may permission) (events.Timeline, error) {
+func (m *Manager) promote(ctx context.Context, names *events.SyncNames, may permission) (events.Timeline, error) {
 	const op = "promote"
 	ks, err := m.pm.Status(ctx)
 	if err != nil {
@@ -63,6 +66,11 @@ func (m *Manager) promote(ctx context.Context, may permission) (events.Timeline,
 		recovering, err := m.disarmTrap(ctx, conn)
 		if err != nil {
 			return err
+		}
+		if recovering && names != nil {
+			if err := m.holdNames(ctx, conn, *names); err != nil {
+				return err
+			}
 		}
 		if recovering {
 			if control, err := m.Control(ctx); err == nil {
@@ -129,7 +137,7 @@ func (m *Manager) detachFast(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	content, err := m.generateConf(ctx, cfg, version, RoleReplica, nil)
+	content, err := m.generateConf(ctx, cfg, version, RoleReplica, nil, m.heldFor(cfg, RoleReplica))
 	if err != nil {
 		return err
 	}

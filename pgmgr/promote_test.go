@@ -21,7 +21,7 @@ func promoteAfterKill(t *testing.T, a, b *node) time.Duration {
 	b.awaitReplayed(a)
 	a.kill()
 	began := time.Now()
-	tl, err := b.Promote(b.ctx(), *longGrant())
+	tl, err := b.Promote(b.ctx(), *longGrant(), nil)
 	took := time.Since(began)
 	b.must("promote", err)
 	t.Logf("promotion right after the upstream's SIGKILL took %s", took.Round(time.Millisecond))
@@ -138,13 +138,13 @@ func TestPromotionNeedsAValidGrant(t *testing.T) {
 	a := newNode(t, "a").startPrimary()
 	b := replicaOf(t, "b", a)
 	past := keeper.Grant{Revision: 2, Deadline: mono.Now().Add(-time.Second), Budget: time.Second}
-	_, err := b.Promote(b.ctx(), past)
+	_, err := b.Promote(b.ctx(), past, nil)
 	b.wantClass("promote with a past grant", err, ErrRefused)
 	if got := b.sql("SELECT pg_is_in_recovery()"); got != "t" {
 		t.Error("the replica was promoted without a grant")
 	}
 	b.stop()
-	_, err = b.Promote(b.ctx(), *longGrant())
+	_, err = b.Promote(b.ctx(), *longGrant(), nil)
 	b.wantClass("promote a server that is down", err, ErrRefused)
 }
 
@@ -152,7 +152,7 @@ func TestPromotingAPrimaryOnlyExtendsItsGrant(t *testing.T) {
 	t.Parallel()
 	a := newNode(t, "a").startPrimary()
 	later := keeper.Grant{Revision: 7, Deadline: mono.Now().Add(2 * time.Hour), Budget: time.Second}
-	tl, err := a.Promote(a.ctx(), later)
+	tl, err := a.Promote(a.ctx(), later, nil)
 	a.must("promote a primary", err)
 	if tl != 1 {
 		t.Errorf("timeline %d, want 1", tl)
@@ -174,7 +174,7 @@ func TestInterruptedPromotionIsUnknownAndCanBeRepeated(t *testing.T) {
 	b.must("stop it", syscall.Kill(startup, syscall.SIGSTOP))
 	ctx, cancel := context.WithTimeout(b.ctx(), 200*time.Millisecond)
 	defer cancel()
-	_, err = b.Promote(ctx, *longGrant())
+	_, err = b.Promote(ctx, *longGrant(), nil)
 	b.must("continue it", syscall.Kill(startup, syscall.SIGCONT))
 	b.wantClass("promote while recovery hangs", err, ErrUnknown)
 	if tl := b.promote(); tl != 2 {

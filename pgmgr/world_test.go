@@ -326,7 +326,7 @@ func (n *node) eventually(what string, check func() error) {
 func (n *node) promote() events.Timeline {
 	n.t.Helper()
 	began := time.Now()
-	tl, err := n.Promote(n.ctx(), *longGrant())
+	tl, err := n.Promote(n.ctx(), *longGrant(), nil)
 	n.must("promote", err)
 	n.t.Logf("promotion of %s took %s", n.name, time.Since(began).Round(time.Millisecond))
 	return tl

@@ -22,6 +22,7 @@ type soakFlags struct {
 	minutes float64
 	seed    uint64
 	only    []string
+	sync    bool
 	report  string
 }
 
@@ -51,6 +52,7 @@ func soakCommand() *cobra.Command {
 	cmd.Flags().Float64Var(&f.minutes, "minutes", 0, "end after so long (default, without --strikes: 10)")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "which strikes (default: random, and printed)")
 	cmd.Flags().StringSliceVar(&f.only, "only", nil, "strike only in these ways, by parts of their names")
+	cmd.Flags().BoolVar(&f.sync, "sync", false, "in synchronous mode: no acknowledged row may be lost, whatever is struck")
 	cmd.Flags().StringVar(&f.report, "report", "", "put the figures into this Markdown file, between its marks")
 	return cmd
 }
@@ -63,6 +65,7 @@ func (f *soakFlags) soak(ctx context.Context, b *sandbox.Base) error {
 		Strikes: f.strikes, For: time.Duration(f.minutes * float64(time.Minute)), Seed: f.seed, Only: f.only,
 		Cluster: options(b, "soak", f.timings, f.place), Out: os.Stdout,
 	}
+	o.Cluster.Sync = f.sync
 	if o.Strikes == 0 && o.For == 0 {
 		o.For = 10 * time.Minute
 	}

@@ -58,8 +58,12 @@ func (a *Agent) perform(ctx context.Context, o fsm.Ordered, r *events.Result) er
 		if err := stillGranted(act.Fence); err != nil {
 			return err
 		}
-		tl, err := pg.Promote(ctx, a.freshest(act.Fence))
+		tl, err := pg.Promote(ctx, a.freshest(act.Fence), act.Sync)
 		r.Timeline = tl
+		return err
+	case fsm.SetSyncNames:
+		at, err := pg.SetSyncNames(ctx, act.Sync)
+		r.Position = at
 		return err
 	case fsm.Follow:
 		return pg.Follow(ctx, act.Upstream)

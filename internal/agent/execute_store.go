@@ -238,6 +238,8 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 		return dcs.Txn{Guards: []dcs.Guard{mine}, Writes: []dcs.Write{
 			a.statusWrite(dcs.StatusData{Optime: act.Optime, Slots: slots, RetainSlots: act.RetainSlots}),
 		}}, nil
+	case fsm.WriteSync:
+		return a.syncWrite(act), nil
 	case fsm.ClearFailover:
 		return dcs.Txn{
 			Guards: []dcs.Guard{{Key: dcs.KeyFailover, Version: act.Version}},
@@ -249,6 +251,18 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 	default:
 		return dcs.Txn{}, fmt.Errorf("%w %s", errNoTransaction, action.Kind())
 	}
+}
+
+// syncWrite is the holder's only: the leader key must be this member's, and the sync key
+// as it was read (S14).
+func (a *Agent) syncWrite(act fsm.WriteSync) dcs.Txn {
+	mine := dcs.ValueIs(dcs.KeyLeader, string(a.opt.Name))
+	mine.Lease = act.Lease
+	w := dcs.Write{Key: dcs.KeySync, Delete: true}
+	if !act.Delete {
+		w = dcs.Put(dcs.KeySync, dcs.EncodeSync(a.opt.Name, 0, act.Standbys))
+	}
+	return dcs.Txn{Guards: []dcs.Guard{mine, versionGuard(dcs.KeySync, act.Version)}, Writes: []dcs.Write{w}}
 }
 
 // statusWrite keeps the fields of the status key that it doesn't set.

@@ -36,6 +36,7 @@ func Translate(local *config.Config, dynamic []byte, patroni bool) (events.Setti
 		TTL: timings.TTL, LoopWait: timings.LoopWait, RetryTimeout: timings.RetryTimeout,
 		PrimaryStartTimeout: d.PrimaryStartTimeout, PrimaryStopTimeout: d.PrimaryStopTimeout, MaximumLagOnFailover: d.MaximumLagOnFailover,
 		CheckTimeline: d.CheckTimeline, MaxTimelinesHistory: d.MaxTimelinesHistory, MemberSlotsTTL: d.MemberSlotsTTL,
+		Sync: d.SynchronousMode == "on", SyncStrict: d.SynchronousModeStrict, MaximumLagOnSync: d.MaximumLagOnSyncnode,
 		// The file's bootstrap.dcs can't tell whether maintenance mode is on.
 		Pause: d.Pause && shares, FencingOff: d.Fencing(local) == config.FencingOff, UseSlots: d.UseSlots, UsePgRewind: pg.Postgres.UsePgRewind,
 		RemoveDataDir: pg.Postgres.RemoveDataDirectoryOnRewindFailure || pg.Postgres.RemoveDataDirectoryOnDiverged,
@@ -82,6 +83,7 @@ func postgresConfig(local *config.Config, d config.Dynamic, s config.Settings) p
 		Parameters: params, PgHBA: p.PgHBA, PgIdent: p.PgIdent, BootstrapHBA: local.Bootstrap.PgHBA,
 		CustomConf: p.CustomConf, RecoveryConf: p.RecoveryConf,
 		InitDB: options(local.Bootstrap.InitDB), Basebackup: options(p.Basebackup), PgPassFile: p.PgPass,
+		Sync: d.SynchronousMode == "on", SyncStrict: d.SynchronousModeStrict,
 		UseSlots: d.UseSlots, UsePgRewind: p.UsePgRewind, StartTimeout: p.PgCtlTimeout,
 	}
 	if !p.UseUnixSocket {

@@ -109,6 +109,15 @@ func TestTranslateReadsTheDocument(t *testing.T) {
 	if err != nil || set.TTL != 40*time.Second || pg.Parameters["max_connections"] != "77" {
 		t.Errorf("ttl %s, max_connections %s, %v", set.TTL, pg.Parameters["max_connections"], err)
 	}
+	set, pg, _, err = Translate(local, []byte(`{"synchronous_mode":true,"synchronous_mode_strict":"on","maximum_lag_on_syncnode":7}`), true)
+	if err != nil || !set.Sync || !set.SyncStrict || set.MaximumLagOnSync != 7 || !pg.Sync || !pg.SyncStrict {
+		t.Errorf("synchronous mode: %+v, %v", set, err)
+	}
+	for _, refused := range []string{`{"synchronous_mode":"quorum"}`, `{"synchronous_mode":true,"synchronous_node_count":2}`} {
+		if _, _, _, err := Translate(local, []byte(refused), true); err == nil {
+			t.Errorf("%s is accepted", refused)
+		}
+	}
 	if _, _, _, err := Translate(local, []byte(`{"ttl":`), true); err == nil {
 		t.Error("half a mapping is a configuration")
 	}

@@ -74,6 +74,8 @@ const (
 	moot
 	// promised: see promises.go; allowed only at values that promise nothing.
 	promised
+	// partly: it works, and what of it doesn't is refused; see promises.go.
+	partly
 )
 
 // String is the status in the reference.
@@ -85,6 +87,8 @@ func (s status) String() string {
 		return "no meaning here"
 	case promised:
 		return "refused unless off"
+	case partly:
+		return "in part, else refused"
 	case honoured:
 		return "yes"
 	default:

@@ -28,8 +28,11 @@ func decodeTags(t *tree) events.Tags {
 			tags.NoFailover = true
 		}
 	}
-	if n, ok := readInt(t.get("sync_priority")); ok && t.get("nosync").isNull() && n <= 0 {
-		tags.NoSync = true
+	if n, ok := readInt(t.get("sync_priority")); ok {
+		tags.SyncPriority = int(max(min(n, 1<<30), 0))
+		if t.get("nosync").isNull() && n <= 0 {
+			tags.NoSync = true
+		}
 	}
 	tags.Raw = publishedTags(t)
 	return tags

@@ -30,6 +30,8 @@ type Options struct {
 	Store string
 	// TTL, LoopWait and RetryTimeout: 2 s, 1 s and 1 s by default.
 	TTL, LoopWait, RetryTimeout time.Duration
+	// Sync: synchronous mode is on from the start.
+	Sync bool
 	// RestartAfter is how long after its end an agent is started again; 1 s by default.
 	RestartAfter time.Duration
 	// Keep leaves the folder in place at the end.
@@ -127,6 +129,9 @@ func (c *Cluster) Dir() string { return c.opt.Dir }
 
 // TTL returns the lease's length.
 func (c *Cluster) TTL() time.Duration { return c.opt.TTL }
+
+// Synchronous reports whether synchronous mode is on from the start.
+func (c *Cluster) Synchronous() bool { return c.opt.Sync }
 
 // DSN names all members and finds the one that takes writes, with libpq and with pgx.
 func (c *Cluster) DSN() string {

@@ -30,6 +30,7 @@ bootstrap:
     loop_wait: %[8]s
     retry_timeout: %[9]s
     maximum_lag_on_failover: 1048576
+    synchronous_mode: %[13]t
     postgresql:
       use_pg_rewind: true
       use_slots: true
@@ -66,7 +67,7 @@ regent:
     dir: %[5]s/journal
 `,
 		o.Scope, n.name, n.restPort, strings.TrimSpace(store), n.dir, n.c.secret,
-		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings())
+		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings(), o.Sync)
 }
 
 // raftSection makes the nodes the embedded store of each other.

@@ -22,6 +22,8 @@ type Status struct {
 	Role     string `json:"role"`
 	Timeline int    `json:"timeline"`
 	Pause    bool   `json:"pause"`
+	// SyncStandby: commits wait for it.
+	SyncStandby bool `json:"sync_standby"`
 }
 
 // Status asks the node's agent.
@@ -141,6 +143,23 @@ func (c *Cluster) AwaitPrimary(ctx context.Context) (*Node, error) {
 		}
 		if !pause(ctx, pollEvery) {
 			return nil, fmt.Errorf("wait for a primary: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// AwaitSyncStandby returns the synchronous standby once there is one.
+func (c *Cluster) AwaitSyncStandby(ctx context.Context) (*Node, error) {
+	for {
+		for _, n := range c.nodes {
+			look, cancel := context.WithTimeout(ctx, lookTimeout)
+			s, err := n.Status(look)
+			cancel()
+			if err == nil && s.SyncStandby {
+				return n, nil
+			}
+		}
+		if !pause(ctx, pollEvery) {
+			return nil, fmt.Errorf("wait for a synchronous standby: %w", context.Cause(ctx))
 		}
 	}
 }
