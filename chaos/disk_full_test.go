@@ -24,7 +24,7 @@ func TestFullDiskUnderThePrimary(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute: real clusters are left out of -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	disk, fill := pgtest.SmallDisk(t)
 	c, err := sandbox.New(options(t))
