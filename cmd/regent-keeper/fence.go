@@ -70,13 +70,17 @@ func (g *guard) beginFenceIfDue(now events.Instant) {
 func (g *guard) beginFence(now, deadline events.Instant, budget time.Duration, why string) {
 	f := &fence{begun: now, deadline: deadline, budget: budget}
 	g.fence = f
-	g.log.Warn("fence begun", "pid", g.pid, "why", why, "until_deadline", deadline.Sub(now))
-	g.emit(keeper.Event{Kind: keeper.FenceBegun, At: now, Note: why})
-	if !now.Before(f.killAt()) {
-		// This process was frozen or starved past the graceful stages (S24).
-		g.escalate("kill", "the fence came too late for anything milder")
+	late := !now.Before(f.killAt())
+	if late {
+		// This process was frozen or starved past the graceful stages (S24): it strikes first and
+		// tells afterwards.
 		f.stage = watching
 		g.kill()
+	}
+	g.log.Warn("fence begun", "pid", g.pid, "why", why, "until_deadline", deadline.Sub(now))
+	g.emit(keeper.Event{Kind: keeper.FenceBegun, At: now, Note: why})
+	if late {
+		g.escalate("kill", "the fence came too late for anything milder")
 		return
 	}
 	g.signal(syscall.SIGINT)

@@ -68,6 +68,23 @@ func readProcess(pid int) (process, bool) {
 	}, true
 }
 
+// children are the processes whose parent is the given one, as the kernel lists them; none where
+// it doesn't (CONFIG_PROC_CHILDREN), or when the process is gone.
+func children(pid int) []int {
+	at := strconv.Itoa(pid)
+	b, err := os.ReadFile("/proc/" + at + "/task/" + at + "/children")
+	if err != nil {
+		return nil
+	}
+	var found []int
+	for _, field := range bytes.Fields(b) {
+		if child, err := strconv.Atoi(string(field)); err == nil {
+			found = append(found, child)
+		}
+	}
+	return found
+}
+
 // descendants picks the processes below the given ones, without them.
 func descendants(procs []process, of ...int) []process {
 	children := make(map[int][]process, len(procs))

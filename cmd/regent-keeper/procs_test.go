@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +43,29 @@ func TestReadProcess(t *testing.T) {
 	}
 	if !slices.ContainsFunc(descendants(procs, os.Getpid()), func(d process) bool { return d.pid == p.pid }) {
 		t.Error("a child isn't among the descendants")
+	}
+}
+
+// A process with one thread, as a postmaster is: the kernel lists the children of threads.
+func TestChildrenAreThoseOfAProcess(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "sleep 1000 & sleep 1000 & wait")
+	background(t, cmd, nil)
+	t.Cleanup(func() {
+		for _, pid := range children(cmd.Process.Pid) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	})
+	deadline := time.Now().Add(10 * time.Second)
+	for len(children(cmd.Process.Pid)) < 2 {
+		if time.Now().After(deadline) {
+			t.Fatalf("the children of %d are %v, want two", cmd.Process.Pid, children(cmd.Process.Pid))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, pid := range children(cmd.Process.Pid) {
+		if p, ok := readProcess(pid); !ok || p.ppid != cmd.Process.Pid {
+			t.Errorf("%d is no child of %d: %+v", pid, cmd.Process.Pid, p)
+		}
 	}
 }
 
