@@ -58,6 +58,7 @@ func (n *Node) Freeze(part Part) (*Frozen, error) {
 			}
 		}
 		if moving == 0 {
+			f.order()
 			return f, nil
 		}
 		if !pause(ctx, time.Millisecond) {
@@ -67,21 +68,24 @@ func (n *Node) Freeze(part Part) (*Frozen, error) {
 	}
 }
 
-// Thaw lets them run on. Those of PostgreSQL come first and the agent last, which is the worst
-// order for whoever wants no write to be taken by a primary that slept past its lease.
-func (f *Frozen) Thaw() {
-	rank := func(pid int) int {
+// order sorts them as they will run on: those of PostgreSQL come first and the agent last, which
+// is the worst order for whoever wants no write to be taken by a primary that slept past its lease.
+func (f *Frozen) order() {
+	rank := map[int]int{}
+	for _, pid := range f.pids {
 		p, _ := readProcess(pid)
 		switch filepath.Base(p.exe) {
 		case "regent":
-			return 2
+			rank[pid] = 2
 		case "regent-keeper":
-			return 1
-		default:
-			return 0
+			rank[pid] = 1
 		}
 	}
-	slices.SortStableFunc(f.pids, func(a, b int) int { return rank(a) - rank(b) })
+	slices.SortStableFunc(f.pids, func(a, b int) int { return rank[a] - rank[b] })
+}
+
+// Thaw lets them run on, all at once as far as that goes.
+func (f *Frozen) Thaw() {
 	for _, pid := range f.pids {
 		_ = unix.Kill(pid, unix.SIGCONT) // it may have been killed meanwhile
 	}
