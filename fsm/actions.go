@@ -53,12 +53,14 @@ type RenewLease struct {
 	Timeout time.Duration  `json:"timeout"` // of this try (S7)
 }
 
-// AcquireLeader takes the leader key in one transaction: the key absent (or, with
-// Version, still at that version and this member's), "sync" as it was read, and
-// the request key as it was read when Failover is set (S14).
+// AcquireLeader takes the leader key in one transaction: the key absent, and what
+// eligibility was judged on as it was read (S14).
 type AcquireLeader struct {
 	Lease events.LeaseID  `json:"lease"`
 	Sync  events.Revision `json:"sync"` // 0: sync must be absent
+	// Config, when set, is the version of the config key by which synchronous mode is off,
+	// although there is a sync key.
+	Config events.Revision `json:"config,omitempty"`
 }
 
 // ReleaseLeader deletes the leader key if it is this member's, status first.

@@ -18,7 +18,7 @@ func allActions() []Action {
 	up := events.Upstream{Name: "pg01", Host: "h", Port: 1}
 	fence := Fence{Revision: 1, Deadline: 2, Budget: 3, Config: 4}
 	return []Action{
-		RefreshView{}, GrantLease{TTL: 1}, RenewLease{Lease: "l", Timeout: 1}, AcquireLeader{Lease: "l", Sync: 1},
+		RefreshView{}, GrantLease{TTL: 1}, RenewLease{Lease: "l", Timeout: 1}, AcquireLeader{Lease: "l", Sync: 1, Config: 2},
 		ReleaseLeader{Lease: "l", Optime: 1}, HandOver{To: "a", ToLease: "m", Lease: "l", Optime: 1},
 		AskPosition{Name: "a", APIURL: "u", At: 1, Timeout: 1}, ProbePeers{Peers: []PeerAddr{{Name: "a", APIURL: "u"}}, Timeout: 1},
 		PublishMember{Member: events.Member{Name: "a"}}, ClaimInitialize{}, ClearInitialize{Version: 1},

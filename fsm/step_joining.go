@@ -237,7 +237,7 @@ func joiningRunningRules() []rule {
 			},
 			do: func(e *effects) {
 				if e.Lease.ID != "" {
-					e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
+					e.once(e.acquisition())
 				}
 			},
 		},

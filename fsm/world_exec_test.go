@@ -278,6 +278,9 @@ func (n *node) transaction(action Action) dcs.Txn {
 	case AcquireLeader:
 		t := one(dcs.Guard{Key: dcs.KeyLeader, Absent: true}, dcs.Write{Key: dcs.KeyLeader, Value: []byte(n.name), Lease: a.Lease})
 		t.Guards = append(t.Guards, same(dcs.KeySync, a.Sync))
+		if a.Config != 0 {
+			t.Guards = append(t.Guards, same(dcs.KeyConfig, a.Config))
+		}
 		return t
 	case ReleaseLeader:
 		t := one(mine(a.Lease), dcs.Write{Key: dcs.KeyLeader, Delete: true})

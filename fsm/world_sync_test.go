@@ -115,7 +115,7 @@ func (w *world) sole(n *node) bool {
 
 // config is the config key's content.
 func (w *world) config(pause bool) string {
-	return fmt.Sprintf(`{"ttl":2,"pause":%v,"synchronous_mode":%v}`, pause, w.syncOn)
+	return fmt.Sprintf(`{"ttl":2,"pause":%v,"synchronous_mode":%v,"synchronous_mode_strict":%v}`, pause, w.syncOn, w.strict)
 }
 
 // inSync: the sync key names a standby that streams from the primary.
@@ -141,6 +141,7 @@ func TestNothingAcknowledgedIsLostInSynchronousMode(t *testing.T) {
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, uint64(seed), 2+seed%3, args{})
+			w.strict = seed%4 == 3
 			if !w.run(30*time.Second, w.healthy) {
 				w.fail("no healthy cluster within 30 s of the start")
 			}

@@ -32,6 +32,7 @@ type world struct {
 	// mode, whoever is promoted has it. Nil: nothing was promised.
 	safe   *written
 	syncOn bool
+	strict bool
 	// stepped, if set, sees every step of every machine.
 	stepped func(n *node, before, after State, entry events.Entry, d Decision)
 }
@@ -325,6 +326,7 @@ func (n *node) configure(v events.ClusterView) {
 	}
 	pause := strings.Contains(string(v.Config.Raw), `"pause":true`)
 	n.set.Sync = strings.Contains(string(v.Config.Raw), `"synchronous_mode":true`)
+	n.set.SyncStrict = strings.Contains(string(v.Config.Raw), `"synchronous_mode_strict":true`)
 	if n.set.Pause && !pause && n.pg.rogue != 0 {
 		n.pg.rogue = n.w.now // its time is counted from here
 	}

@@ -221,15 +221,22 @@ func (m *Manager) release(ctx context.Context, conn *pgconn.PgConn, pid string) 
 // commitUntil commits transactions that change nothing, until that is enough. PostgreSQL
 // waits only for those that have written WAL; locking a row that nobody ever touches does.
 func commitUntil(ctx context.Context, conn *pgconn.PgConn, enough <-chan struct{}) error {
-	const commit = "BEGIN; SELECT 1 FROM pg_catalog.pg_am WHERE amname = 'heap' FOR KEY SHARE; COMMIT;"
+	const (
+		quietly = `SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_duration = off;
+			SET default_transaction_read_only = off; SET synchronous_commit = 'on'`
+		commit = "BEGIN; SELECT 1 FROM pg_catalog.pg_am WHERE amname = 'heap' FOR KEY SHARE; COMMIT;"
+	)
+	if _, err := conn.Exec(ctx, quietly).ReadAll(); err != nil {
+		return err
+	}
 	for {
-		if _, err := conn.Exec(ctx, "SET synchronous_commit = 'on';"+strings.Repeat(commit, 8)).ReadAll(); err != nil {
+		if _, err := conn.Exec(ctx, strings.Repeat(commit, 8)).ReadAll(); err != nil {
 			return err
 		}
 		select {
 		case <-enough:
 			return errNoWait
-		default:
+		case <-time.After(syncPoll): // others have to commit as well
 		}
 	}
 }

@@ -157,6 +157,9 @@ func (a *Agent) acquireLeader(ctx context.Context, o fsm.Ordered, act fsm.Acquir
 		Guards: []dcs.Guard{{Key: dcs.KeyLeader, Absent: true}, versionGuard(dcs.KeySync, act.Sync)},
 		Writes: []dcs.Write{{Key: dcs.KeyLeader, Value: []byte(a.opt.Name), Lease: act.Lease}},
 	}
+	if act.Config != 0 {
+		t.Guards = append(t.Guards, versionGuard(dcs.KeyConfig, act.Config))
+	}
 	rev, err := a.opt.Store.Commit(ctx, t)
 	a.health.note(err)
 	if err == nil {
