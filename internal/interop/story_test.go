@@ -90,6 +90,7 @@ func (w *story) play() {
 	}
 	w.lose(p)
 	w.lose(r)
+	w.sound()
 }
 
 // act does something, and writes down how it went.
