@@ -28,7 +28,7 @@ func TestMigration(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute: real clusters are left out of -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	m := &migration{
 		Cluster: Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, p, p}}),
@@ -213,7 +213,7 @@ func TestExchangedProgramsGuardWhatTheyFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real clusters are left out of -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	c := Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, r}})
 	old, heir := c.Nodes()[0], c.Nodes()[1]
