@@ -20,3 +20,14 @@ func TestStandingAsideKeepsTheOtherTags(t *testing.T) {
 		}
 	}
 }
+
+// Patroni before 2.1 has no status key; a version that isn't one is nobody's.
+func TestOldPatronisReadOptime(t *testing.T) {
+	for version, want := range map[string]bool{
+		"1.6.5": true, "2.0.2": true, "2.1.0": false, "3.0.2": false, "4.1.4": false, "": false, "x": false,
+	} {
+		if got := readsOptime(events.Member{Version: version}); got != want {
+			t.Errorf("%q: %v", version, got)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -197,16 +198,14 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 		mine.Lease = act.Lease
 		t := dcs.Txn{Guards: []dcs.Guard{mine}, Writes: []dcs.Write{{Key: dcs.KeyLeader, Delete: true}}}
 		if act.Optime != 0 {
-			t.Writes = append(t.Writes, a.statusWrite(dcs.StatusData{Optime: act.Optime}))
+			t.Writes = append(t.Writes, a.statusWrites(dcs.StatusData{Optime: act.Optime})...)
 		}
 		return t, nil
 	case fsm.HandOver:
 		mine := dcs.ValueIs(dcs.KeyLeader, self)
 		mine.Lease = act.Lease
-		return dcs.Txn{Guards: []dcs.Guard{mine}, Writes: []dcs.Write{
-			a.statusWrite(dcs.StatusData{Optime: act.Optime}),
-			{Key: dcs.KeyLeader, Value: []byte(act.To), Lease: act.ToLease},
-		}}, nil
+		return dcs.Txn{Guards: []dcs.Guard{mine}, Writes: append(a.statusWrites(dcs.StatusData{Optime: act.Optime}),
+			dcs.Write{Key: dcs.KeyLeader, Value: []byte(act.To), Lease: act.ToLease})}, nil
 	case fsm.PublishMember:
 		return dcs.Txn{Writes: []dcs.Write{{
 			Key: dcs.MemberKey(a.opt.Name), Value: dcs.EncodeMember(memberData(act.Member)), Lease: act.Member.HandOff,
@@ -238,9 +237,8 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 		for _, s := range act.Slots {
 			slots[s.Name] = s.LSN
 		}
-		return dcs.Txn{Guards: []dcs.Guard{mine}, Writes: []dcs.Write{
-			a.statusWrite(dcs.StatusData{Optime: act.Optime, Slots: slots, RetainSlots: act.RetainSlots}),
-		}}, nil
+		return dcs.Txn{Guards: []dcs.Guard{mine}, Writes: a.statusWrites(
+			dcs.StatusData{Optime: act.Optime, Slots: slots, RetainSlots: act.RetainSlots})}, nil
 	case fsm.WriteSync:
 		return a.syncWrite(act), nil
 	case fsm.ClearFailover:
@@ -268,9 +266,21 @@ func (a *Agent) syncWrite(act fsm.WriteSync) dcs.Txn {
 	return dcs.Txn{Guards: []dcs.Guard{mine, versionGuard(dcs.KeySync, act.Version)}, Writes: []dcs.Write{w}}
 }
 
-// statusWrite keeps the fields of the status key that it doesn't set.
-func (a *Agent) statusWrite(s dcs.StatusData) dcs.Write {
-	return dcs.Put(dcs.KeyStatus, dcs.EncodeStatus(a.config.lastStatus(), s))
+// statusWrites keep the fields of the status key that they don't set. While there is a Patroni from
+// before 2.1, the position goes into the key that it reads as well.
+func (a *Agent) statusWrites(s dcs.StatusData) []dcs.Write {
+	writes := []dcs.Write{dcs.Put(dcs.KeyStatus, dcs.EncodeStatus(a.config.lastStatus(), s))}
+	if slices.ContainsFunc(a.Snapshot().Store.View.Members, readsOptime) {
+		writes = append(writes, dcs.Put(dcs.KeyOptime, dcs.EncodeOptime(s.Optime)))
+	}
+	return writes
+}
+
+// readsOptime: versions before 2.1 know no status key. One that can't be read says nothing.
+func readsOptime(m events.Member) bool {
+	var major, minor int
+	n, err := fmt.Sscanf(m.Version, "%d.%d", &major, &minor)
+	return n == 2 && err == nil && (major < 2 || major == 2 && minor < 1)
 }
 
 // memberData is what is published, in the store's terms.

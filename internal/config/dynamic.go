@@ -145,10 +145,11 @@ type TimingRule struct {
 // had to be changed. What /config says stays as the operator wrote it.
 func (d Dynamic) Timings(rule TimingRule) (Timings, []Problem) {
 	t := Timings{d.TTL, d.LoopWait, d.RetryTimeout}
+	asked := map[string]time.Duration{"ttl": d.TTL, "loop_wait": d.LoopWait, "retry_timeout": d.RetryTimeout}
 	var problems []Problem
 	adjust := func(path string, v *time.Duration, to time.Duration, why string) {
 		p := problemAt(d.root.get(path).position(), Warning, path, fmt.Sprintf("is used as %v: %s", to, why), "")
-		p.Value = v.String()
+		p.Value = asked[path].String()
 		problems = append(problems, p)
 		*v = to
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
@@ -56,6 +58,24 @@ func (w *story) lose(program sandbox.Program) {
 		}
 		return err
 	})
+}
+
+// sound: no agent of Regent found its own rules broken, and each replays to the same decisions.
+func (w *story) sound() {
+	for _, n := range w.Nodes() {
+		if n.Program() != r {
+			continue
+		}
+		if log, err := os.ReadFile(n.LogFile()); err != nil || strings.Contains(string(log), "invariant violated") {
+			w.t.Errorf("%s: its log says that an invariant was violated: %v", n.Name(), err)
+		}
+		if err := n.StopAgent(w.ctx); err != nil {
+			w.t.Error(err)
+		}
+		if _, err := w.Regent(w.ctx, n, "journal", "replay"); err != nil {
+			w.t.Error(err)
+		}
+	}
 }
 
 // diverge stops what sends WAL to the others, and has the primary acknowledge a row.

@@ -28,7 +28,7 @@ func TestMigration(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute: real clusters are left out of -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	m := &migration{
 		Cluster: Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, p, p}}),
@@ -204,14 +204,16 @@ func (m *migration) sameServer(n *sandbox.Node) {
 	}
 }
 
-// A primary that Patroni started, and whose Regent dies, is stopped by the keeper that adopted it,
-// before another member takes writes (S2, S5).
-func TestAdoptedPrimaryIsFenced(t *testing.T) {
+// Two members exchange their programs in maintenance mode. The replica's PostgreSQL, which Regent's
+// keeper started, is Patroni's to restart, and the keeper ends with it. The primary's, which Patroni
+// started, is stopped when its Regent dies, by the keeper that adopted it, before the Patroni takes
+// writes (S2, S5).
+func TestExchangedProgramsGuardWhatTheyFound(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("real clusters are left out of -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	c := Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, r}})
 	old, heir := c.Nodes()[0], c.Nodes()[1]
@@ -229,12 +231,29 @@ func TestAdoptedPrimaryIsFenced(t *testing.T) {
 	must(err)
 	_, err = c.Regent(ctx, heir, "pause", "demo", "--wait")
 	must(err)
-	must(old.StopAgent(ctx))
-	old.RunAs(r)
-	must(old.PowerOn())
-	must(c.taken(ctx, old, r))
-	_, err = c.Regent(ctx, heir, "resume", "demo", "--wait")
+	for n, to := range map[*sandbox.Node]sandbox.Program{old: r, heir: p} {
+		before, _ := n.PostmasterPID()
+		must(n.StopAgent(ctx))
+		n.RunAs(to)
+		must(n.PowerOn())
+		must(c.taken(ctx, n, to))
+		if now, ok := n.PostmasterPID(); !ok || now != before {
+			t.Errorf("the postmaster of %s was %d, now there is %d", n.Name(), before, now)
+		}
+	}
+	_, err = c.Regent(ctx, old, "resume", "demo", "--wait")
 	must(err)
+	if _, ok := heir.KeeperPID(); !ok {
+		t.Error("the keeper has left the server that it is the parent of")
+	}
+	_, err = c.Patronictl(ctx, heir, "restart", "demo", heir.Name(), "--force")
+	must(err)
+	_, err = c.AwaitStreaming(ctx)
+	must(err)
+	if pid, ok := heir.KeeperPID(); ok {
+		t.Errorf("keeper %d is left, without the server that it had", pid)
+	}
+
 	load := c.Load(ctx)
 	must(load.Await(ctx, 100, load.Now()))
 	old.PowerOff()

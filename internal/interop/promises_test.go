@@ -18,7 +18,7 @@ func TestPromiseThatOnlyPatroniKeeps(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real clusters are left out of -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	c := Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, r}})
 	patroni, regent := c.Nodes()[0], c.Nodes()[1]

@@ -95,6 +95,8 @@ func writtenBack(t *testing.T, view events.ClusterView, kv dcs.KV) []byte {
 		return dcs.EncodeFailover(view.Failover)
 	case dcs.KeyHistory:
 		return dcs.EncodeHistory(view.History.Lines)
+	case dcs.KeyOptime:
+		return dcs.EncodeOptime(dcs.Decode(dcs.View{KVs: []dcs.KV{kv}}).Status.Optime)
 	case dcs.KeyFailsafe:
 		urls := map[events.NodeName]string{}
 		if err := json.Unmarshal(kv.Value, &urls); err != nil {

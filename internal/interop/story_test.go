@@ -64,7 +64,7 @@ func TestMixedCluster(t *testing.T) {
 			if testing.Short() {
 				t.Skip("takes two minutes: real clusters are left out of -short")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 			defer cancel()
 			w := &story{Cluster: Start(t, Options{Store: s.store, Members: s.members}), t: t, ctx: ctx, layout: s.store + " " + layout}
 			w.play()
@@ -90,6 +90,7 @@ func (w *story) play() {
 	}
 	w.lose(p)
 	w.lose(r)
+	w.sound()
 }
 
 // act does something, and writes down how it went.

@@ -21,7 +21,7 @@ func TestPatronisFloorsBindWhileOneIsThere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("real clusters are left out of -short")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	c := Start(t, Options{
 		Store: "etcd3", Members: []sandbox.Program{r, p},
