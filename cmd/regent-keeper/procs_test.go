@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -55,12 +56,14 @@ func TestChildrenAreThoseOfAProcess(t *testing.T) {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	})
-	deadline := time.Now().Add(10 * time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
 	for len(children(cmd.Process.Pid)) < 2 {
-		if time.Now().After(deadline) {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
 			t.Fatalf("the children of %d are %v, want two", cmd.Process.Pid, children(cmd.Process.Pid))
 		}
-		time.Sleep(time.Millisecond)
 	}
 	for _, pid := range children(cmd.Process.Pid) {
 		if p, ok := readProcess(pid); !ok || p.ppid != cmd.Process.Pid {
