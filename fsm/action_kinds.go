@@ -174,6 +174,10 @@ func storeActions() []Action {
 		ClearFailover{},
 		RequestFailover{},
 		RevokeLease{},
+		ClaimMove{},
+		WithdrawMove{},
+		SwitchStore{},
+		SettleMove{},
 	}
 }
 
@@ -182,6 +186,7 @@ func storeActions() []Action {
 func tended(kind string) bool {
 	for _, a := range []Action{
 		ClearInitialize{}, WriteInitialize{}, WriteConfig{}, WriteHistory{}, ClearFailover{},
+		ClaimMove{}, WithdrawMove{}, SettleMove{},
 	} {
 		if a.Kind() == kind {
 			return true

@@ -53,12 +53,13 @@ type RenewLease struct {
 	Timeout time.Duration  `json:"timeout"` // of this try (S7)
 }
 
-// AcquireLeader takes the leader key in one transaction: the key absent (or, with
-// Version, still at that version and this member's), "sync" as it was read, and
-// the request key as it was read when Failover is set (S14).
+// AcquireLeader takes the leader key in one transaction: the key absent, "sync" and
+// "config" as they were read (S14).
 type AcquireLeader struct {
 	Lease events.LeaseID  `json:"lease"`
 	Sync  events.Revision `json:"sync"` // 0: sync must be absent
+	// Config must be as it was read, too: a move to another store may have begun (ADR 0023).
+	Config events.Revision `json:"config,omitempty"`
 }
 
 // ReleaseLeader deletes the leader key if it is this member's, status first.
@@ -74,6 +75,7 @@ type HandOver struct {
 	ToLease events.LeaseID  `json:"to_lease"`
 	Lease   events.LeaseID  `json:"lease"`
 	Optime  events.LSN      `json:"optime"`
+	Config  events.Revision `json:"config,omitempty"` // as it was read, like AcquireLeader's
 }
 
 // AskPosition asks a candidate what it has flushed, until it has At or Timeout is over.

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"sort"
 	"strings"
 	"time"
@@ -110,6 +111,7 @@ func (e *env) view(a args) events.ClusterView {
 	sort.Slice(v.Members, func(i, j int) bool { return v.Members[i].Name < v.Members[j].Name })
 	v.Status = events.Status{Version: 1, Optime: events.LSN(a.num("optime")), RetainSlots: a.list("retained")}
 	v.Sync.Version = events.Revision(a.num("sync"))
+	v.Move = storeMove(a["move"], a.list("expected"))
 	if f := a["failover"]; f != "" {
 		from, to, _ := strings.Cut(f, ">")
 		v.Failover = events.FailoverRequest{Version: v.Revision, Leader: events.NodeName(from), Candidate: events.NodeName(to)}
@@ -169,6 +171,8 @@ func member(spec string, a args) events.Member {
 			m.CheckpointPending = true
 		case "paused":
 			m.Pause = true
+		case "move":
+			m.Move = val
 		case "barred":
 			m.Barred = "there is no /dev/watchdog"
 		case "unfit":
@@ -186,4 +190,12 @@ func found(m events.Member) string {
 		return ""
 	}
 	return " orphan=" + string(m.Orphan)
+}
+
+func (e *env) why() {
+	r := e.s.Last.Reason
+	fmt.Fprintf(&e.out, "%s: %s\n", r.Rule, r.Text)
+	for _, x := range r.Rejected {
+		fmt.Fprintf(&e.out, "  not %s: %s\n", x.Rule, x.Why)
+	}
 }

@@ -190,7 +190,7 @@ func (e *env) describe(action Action) string {
 	case Stop:
 		return fmt.Sprintf("stop %s checkpoint=%v patience=%s", a.Mode, a.Checkpoint, a.Patience)
 	default:
-		b, err := json.Marshal(a)
+		b, err := json.Marshal(e.unremarkable(a))
 		if err != nil {
 			e.t.Fatal(err)
 		}
@@ -242,6 +242,8 @@ func (e *env) run(d *datadriven.TestData) {
 		e.failingStarts(d, int(a.num("n")))
 	case "why":
 		e.why()
+	case "moving":
+		e.moving(d)
 	default:
 		e.simple(d, a)
 	}
@@ -342,7 +344,7 @@ func (e *env) start(a args) {
 	if a.has("boot") {
 		boot = a["boot"]
 	}
-	e.step(events.AgentStarted{Node: self, Scope: "demo", Version: "test", Boot: boot, Settings: a.settings(self)})
+	e.step(events.AgentStarted{Node: self, Scope: "demo", Version: "test", Boot: boot, Settings: a.settings(self), Run: a["run"], Arrived: a["arrived"]})
 }
 
 // replica is a standby of pg01 that has been streaming for a while; its lease is L-NAME.
@@ -415,7 +417,7 @@ func (e *env) outcome(d *datadriven.TestData, a args) {
 	}
 	r := events.Result{
 		Lease: events.LeaseID(a["lease"]), TTL: a.dur("ttl", e.s.Settings.TTL), SentAt: e.now,
-		Revision: events.Revision(a.num("rev")), EndLSN: events.LSN(a.num("end")), Position: events.LSN(a.num("lsn")),
+		Held: a.has("held"), Revision: events.Revision(a.num("rev")), EndLSN: events.LSN(a.num("end")), Position: events.LSN(a.num("lsn")),
 	}
 	if a.has("verdict") {
 		r.Divergence = &events.Divergence{Verdict: events.Verdict(a["verdict"]), Why: "as judged"}
@@ -489,12 +491,4 @@ func (e *env) failingStarts(d *datadriven.TestData, n int) {
 		}
 	})
 	e.why()
-}
-
-func (e *env) why() {
-	r := e.s.Last.Reason
-	fmt.Fprintf(&e.out, "%s: %s\n", r.Rule, r.Text)
-	for _, x := range r.Rejected {
-		fmt.Fprintf(&e.out, "  not %s: %s\n", x.Rule, x.Why)
-	}
 }

@@ -223,6 +223,8 @@ func (s *State) mayRace() (bool, string) {
 		return false, "maintenance mode has just ended, and not every member knows it yet"
 	case back:
 		return false, whyBack
+	case s.moveBars() != "":
+		return false, s.moveBars()
 	case s.Lease.ID == "":
 		return false, "no lease yet"
 	case s.Store.DownSince != 0:

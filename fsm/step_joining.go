@@ -234,7 +234,7 @@ func joiningRunningRules() []rule {
 			},
 			do: func(e *effects) {
 				if e.Lease.ID != "" {
-					e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
+					e.acquire()
 				}
 			},
 		},

@@ -90,7 +90,7 @@ func leadingRules() []rule {
 			},
 			do: func(e *effects) {
 				if !e.InFlight(RefreshView{}) { // one is after an attempt that was refused
-					e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
+					e.acquire()
 				}
 			},
 		},

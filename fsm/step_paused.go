@@ -32,7 +32,7 @@ func pausedLeadingRules() []rule {
 			},
 			do: func(e *effects) {
 				if ok, _ := e.mayTakeKey(); ok && !e.InFlight(RefreshView{}) {
-					e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
+					e.acquire()
 				}
 			},
 			status: func(s *State) string {

@@ -115,7 +115,7 @@ func racingRules() []rule {
 			id: "take", when: always("nobody who answered is better placed"),
 			do: func(e *effects) {
 				e.Race.Stage = "acquire"
-				e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version})
+				e.acquire()
 			},
 			status: raceStatus,
 		},

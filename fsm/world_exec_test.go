@@ -177,6 +177,9 @@ func (n *node) execute(o Ordered) {
 		case Checkpoint, SyncSlots:
 			n.finished(o, events.Done, events.Result{})
 		default:
+			if n.executeMove(o, sent, way) {
+				return
+			}
 			ev := n.call(o, sent)
 			n.later(way, func() {
 				n.health(ev)
@@ -264,11 +267,14 @@ func (n *node) transaction(action Action) dcs.Txn {
 	status := func(lsn events.LSN) dcs.Write {
 		return dcs.Put(dcs.KeyStatus, dcs.EncodeStatus(nil, dcs.StatusData{Optime: lsn}))
 	}
+	if t, ok := n.markMove(action); ok {
+		return t
+	}
 	one := func(g dcs.Guard, w ...dcs.Write) dcs.Txn { return dcs.Txn{Guards: []dcs.Guard{g}, Writes: w} }
 	switch a := action.(type) {
 	case AcquireLeader:
 		t := one(dcs.Guard{Key: dcs.KeyLeader, Absent: true}, dcs.Write{Key: dcs.KeyLeader, Value: []byte(n.name), Lease: a.Lease})
-		t.Guards = append(t.Guards, same(dcs.KeySync, a.Sync))
+		t.Guards = append(t.Guards, same(dcs.KeySync, a.Sync), same(dcs.KeyConfig, a.Config))
 		return t
 	case ReleaseLeader:
 		t := one(mine(a.Lease), dcs.Write{Key: dcs.KeyLeader, Delete: true})
@@ -277,13 +283,15 @@ func (n *node) transaction(action Action) dcs.Txn {
 		}
 		return t
 	case HandOver:
-		return one(mine(a.Lease), status(a.Optime), dcs.Write{Key: dcs.KeyLeader, Value: []byte(a.To), Lease: a.ToLease})
+		t := one(mine(a.Lease), status(a.Optime), dcs.Write{Key: dcs.KeyLeader, Value: []byte(a.To), Lease: a.ToLease})
+		t.Guards = append(t.Guards, same(dcs.KeyConfig, a.Config))
+		return t
 	case PublishMember:
 		m := a.Member
 		data := dcs.EncodeMember(dcs.MemberData{
 			ConnURL: m.ConnURL, APIURL: m.APIURL, State: m.State, Role: m.Role, Version: m.Version, Pause: m.Pause,
 			CheckpointPending: m.CheckpointPending, XLogLocation: m.XLogLocation, Timeline: m.Timeline, Regent: m.Regent, HandOff: m.HandOff,
-			Unfit: m.Unfit,
+			Unfit: m.Unfit, Move: m.Move,
 		})
 		return dcs.Txn{Writes: []dcs.Write{{Key: dcs.MemberKey(n.name), Value: data, Lease: m.HandOff}}}
 	case ClaimInitialize:

@@ -154,7 +154,9 @@ func (a *Agent) renewLease(ctx context.Context, o fsm.Ordered, act fsm.RenewLeas
 
 func (a *Agent) acquireLeader(ctx context.Context, o fsm.Ordered, act fsm.AcquireLeader) {
 	t := dcs.Txn{
-		Guards: []dcs.Guard{{Key: dcs.KeyLeader, Absent: true}, versionGuard(dcs.KeySync, act.Sync)},
+		Guards: []dcs.Guard{
+			{Key: dcs.KeyLeader, Absent: true}, versionGuard(dcs.KeySync, act.Sync), versionGuard(dcs.KeyConfig, act.Config),
+		},
 		Writes: []dcs.Write{{Key: dcs.KeyLeader, Value: []byte(a.opt.Name), Lease: act.Lease}},
 	}
 	rev, err := a.opt.Store.Commit(ctx, t)
@@ -200,7 +202,7 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 	case fsm.HandOver:
 		mine := dcs.ValueIs(dcs.KeyLeader, self)
 		mine.Lease = act.Lease
-		return dcs.Txn{Guards: []dcs.Guard{mine}, Writes: []dcs.Write{
+		return dcs.Txn{Guards: []dcs.Guard{mine, versionGuard(dcs.KeyConfig, act.Config)}, Writes: []dcs.Write{
 			a.statusWrite(dcs.StatusData{Optime: act.Optime}),
 			{Key: dcs.KeyLeader, Value: []byte(act.To), Lease: act.ToLease},
 		}}, nil
@@ -263,7 +265,7 @@ func memberData(m events.Member) dcs.MemberData {
 		CheckpointPending: m.CheckpointPending, Tags: dcs.PublishedTags(m.Tags.Raw), PendingRestart: m.PendingRestart,
 		XLogLocation: m.XLogLocation, ReceiveLSN: m.ReceiveLSN, ReplayLSN: m.ReplayLSN, ReplicationState: m.ReplicationState, Timeline: m.Timeline, Pause: m.Pause,
 		Regent: m.Regent, HandOff: m.HandOff, ScheduledRestart: m.ScheduledRestart, Unfit: m.Unfit, Unfenced: m.Unfenced,
-		Barred: m.Barred, Orphan: m.Orphan, PendingRestartReason: m.PendingReason,
+		Move: m.Move, Barred: m.Barred, Orphan: m.Orphan, PendingRestartReason: m.PendingReason,
 	}
 }
 
