@@ -74,6 +74,8 @@ func (a *Agent) execute(ctx context.Context, o fsm.Ordered) {
 	case fsm.SyncSlots:
 		_, _, err := a.opt.Postgres.SyncSlots(ctx, act.Want, act.Drop)
 		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
+	case fsm.OpenTarget, fsm.GrantTarget, fsm.RenewTarget, fsm.CopyTarget, fsm.AcquireTarget:
+		a.executeTarget(ctx, o)
 	default:
 		a.commit(ctx, o)
 	}
@@ -83,6 +85,8 @@ func (a *Agent) execute(ctx context.Context, o fsm.Ordered) {
 func (a *Agent) patience(action fsm.Action) time.Duration {
 	switch act := action.(type) {
 	case fsm.RenewLease:
+		return act.Timeout
+	case fsm.RenewTarget:
 		return act.Timeout
 	case fsm.ProbePeers:
 		return act.Timeout
@@ -127,14 +131,23 @@ func (a *Agent) admit(ctx context.Context, v events.ClusterView) bool {
 
 func (a *Agent) grantLease(ctx context.Context, o fsm.Ordered, act fsm.GrantLease) {
 	sent := mono.Now()
-	var unique [8]byte
-	if _, err := rand.Read(unique[:]); err != nil {
-		a.finished(o, events.Unavailable, fmt.Errorf("draw a lease id: %w", err), events.Result{})
+	id, err := newLeaseID()
+	if err != nil {
+		a.finished(o, events.Unavailable, err, events.Result{})
 		return
 	}
-	l, err := a.opt.Store.Grant(ctx, events.LeaseID(hex.EncodeToString(unique[:])), act.TTL)
+	l, err := a.opt.Store.Grant(ctx, id, act.TTL)
 	a.health.note(err)
 	a.finished(o, dcs.ClassOf(err), err, events.Result{Lease: l.ID, TTL: l.TTL, SentAt: sent})
+}
+
+// newLeaseID draws an id that no other lease has.
+func newLeaseID() (events.LeaseID, error) {
+	var unique [8]byte
+	if _, err := rand.Read(unique[:]); err != nil {
+		return "", fmt.Errorf("draw a lease id: %w", err)
+	}
+	return events.LeaseID(hex.EncodeToString(unique[:])), nil
 }
 
 // renewLease is one try (S6, S7): the time is taken before the request leaves.
@@ -248,6 +261,8 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 	case fsm.RequestFailover:
 		return dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(
 			events.FailoverRequest{Leader: act.From, Candidate: act.To, ScheduledAt: act.At}))}}, nil
+	case fsm.ClaimMove, fsm.SwitchStore, fsm.WithdrawMove, fsm.SettleMove:
+		return a.moveTransaction(act)
 	default:
 		return dcs.Txn{}, fmt.Errorf("%w %s", errNoTransaction, action.Kind())
 	}
