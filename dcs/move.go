@@ -2,6 +2,7 @@ package dcs
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/pgregent/regent/events"
 )
@@ -63,6 +64,15 @@ func EncodeMove(config []byte, m *events.StoreMove) []byte {
 		doc.set(fieldRegent, ours)
 	}
 	return doc.bytes()
+}
+
+// KeepMove keeps, in a configuration that an operator has written, what the key says of a
+// move now: nobody takes that back, or brings it back, by an edit.
+func KeepMove(now *events.StoreMove, next []byte) []byte {
+	if reflect.DeepEqual(decodeMove(KV{Value: next}), now) {
+		return next
+	}
+	return EncodeMove(next, now)
 }
 
 // MarkMove is the transaction that changes what the config key, as it was read, says of a

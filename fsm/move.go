@@ -95,6 +95,12 @@ func (s *State) unclaimedMove() bool {
 	return m.Is(events.MoveTarget) || m.Is(events.MoveBoth) && m.By == s.Self && m.Run != s.Run
 }
 
+// Newest is the highest revision of this store that this member has heard of. The keeper
+// goes by revisions, and those of the next store begin anywhere.
+func (s *State) Newest() events.Revision {
+	return max(s.Store.View.Revision, s.Store.Floor, s.Settings.ConfigVersion, s.Pause.Armable, s.Holder.Revision)
+}
+
 // keepMove carries this member's part in a move out.
 func (e *effects) keepMove() {
 	t := e.view().Move

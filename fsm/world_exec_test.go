@@ -90,13 +90,13 @@ func (n *node) effect(o Ordered) (events.Class, events.Result) {
 		if p.running || !p.data || past(a.Fence) {
 			return refused()
 		}
-		p.upstream, p.armed = nil, a.Fence
+		p.upstream, p.armed = nil, n.rebased(a.Fence)
 		p.start(false)
 	case Promote:
 		if !p.running || !p.recovery || past(a.Fence) {
 			return refused()
 		}
-		p.armed = a.Fence
+		p.armed = n.rebased(a.Fence)
 		p.promote()
 	case Follow:
 		if !p.running {
@@ -328,6 +328,7 @@ func (n *node) disarm(o Ordered, a Disarm) {
 	case n.w.pick(20) == 0 && !n.w.calm:
 		n.finished(o, events.Unavailable, events.Result{})
 	case p.running:
+		a.Config += n.base
 		p.armed, p.waived = Fence{}, &a
 		n.finished(o, events.Done, events.Result{})
 	default:
@@ -337,6 +338,7 @@ func (n *node) disarm(o Ordered, a Disarm) {
 
 func (n *node) extend(o Ordered, a ExtendFence) {
 	p := n.pg
+	a.Fence = n.rebased(a.Fence)
 	if p.waived != nil && a.Fence.Config <= p.waived.Config {
 		n.finished(o, events.Refused, events.Result{})
 		return

@@ -29,10 +29,20 @@ func (n *node) connect() {
 // changeStore is what the shell does: the next run works on the target.
 func (n *node) changeStore(a ChangeStore) {
 	n.w.note("%s changes to store %d", n.name, 1-n.at)
+	n.base += n.s.Newest()
 	n.up, n.at, n.arrived = false, 1-n.at, a.Epoch
 	n.run++
 	n.connect()
 	n.w.after(n.w.between(5*time.Millisecond, 200*time.Millisecond), n.start)
+}
+
+// rebased is a fence as the keeper gets it.
+func (n *node) rebased(f Fence) Fence {
+	f.Revision += n.base
+	if f.Config != 0 {
+		f.Config += n.base
+	}
+	return f
 }
 
 // executeMove carries out a part of a move; false: the action is none.

@@ -214,6 +214,7 @@ type node struct {
 	at      int
 	other   *mem.Client
 	arrived string
+	base    events.Revision // see agent.Options.KeeperBase
 
 	up      bool
 	boots   int
@@ -256,7 +257,7 @@ func (n *node) start() {
 		if n.pg.running {
 			found.PID, found.Armed, found.Deadline = n.pg.pid, n.pg.armed.Revision != 0, n.pg.armed.Deadline
 			if n.pg.waived != nil {
-				found.Waived, found.WaivedAt = n.pg.waived.Reason, n.pg.waived.Config
+				found.Waived, found.WaivedAt = n.pg.waived.Reason, max(n.pg.waived.Config, n.base+1)-n.base
 			}
 		}
 		n.take(found)

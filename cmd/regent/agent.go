@@ -326,7 +326,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) (*agent.Agen
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,
 		Store: meter.Store(d.store), Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
 		Peers: peers, Resume: d.resume, Snapshots: d.source, Log: d.log,
-		Admit: twin.late, Target: d.openTarget, Arrived: d.moved.Epoch,
+		Admit: twin.late, Target: d.openTarget, Arrived: d.moved.Epoch, KeeperBase: d.moved.Base,
 		Meter: heard, Beat: service.Beat, BeatEvery: service.Every(),
 	})
 	heard.moved = a.Reload

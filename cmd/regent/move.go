@@ -89,17 +89,22 @@ func (d *daemon) describeTarget(ctx context.Context, key string) api.TargetRepor
 	return r
 }
 
-// move prepares the run on the target. It says whether there is to be one.
+// move prepares the run on the target.
 func (d *daemon) move(s *fsm.State) (*moving, error) {
+	to := ""
+	if t := s.Store.View.Move; t != nil {
+		to = t.To
+	}
+	// One that comes late has not opened it yet.
+	if _, err := d.openTarget(to); err != nil {
+		return nil, fmt.Errorf("%w: the cluster has been moved to another store (docs/operations/move-between-stores.md): %w", agent.ErrExit, err)
+	}
 	d.targeting.Lock()
 	defer d.targeting.Unlock()
-	if d.target.store == nil {
-		return nil, fmt.Errorf("%w: the cluster has been moved to another store, and regent.dcs_target doesn't say how to reach it "+
-			"(docs/operations/move-between-stores.md)", agent.ErrExit)
-	}
 	m := &moving{
 		target: d.target, left: d.store, lease: s.Lease.ID,
-		moved: stores.Moved{Epoch: s.Move.Epoch, From: stores.Describe(d.file), To: stores.Describe(d.target.as)},
+		moved: stores.Moved{Epoch: s.Move.Epoch, From: stores.Describe(d.file), To: stores.Describe(d.target.as),
+			Base: d.moved.Base + s.Newest()},
 	}
 	for _, other := range s.Store.View.Members {
 		m.others = append(m.others, other.Name)

@@ -56,6 +56,9 @@ type Options struct {
 	// none. Arrived is the epoch of the move that led to Store; empty: none that is known.
 	Target  func(to string) (dcs.Store, error)
 	Arrived string
+	// KeeperBase is added to the store's revisions before the keeper gets them: what the
+	// stores that were left had reached.
+	KeeperBase events.Revision
 }
 
 // Meter hears of each step: the state that it led to, and how long after the fact's

@@ -135,3 +135,21 @@ func (a *Agent) moveTransaction(action fsm.Action) (dcs.Txn, error) {
 	t.Guards = append(t.Guards, further...)
 	return t, nil
 }
+
+// toKeeper is a revision of this store as the keeper knows it. The keeper takes none that is
+// older than what it has seen, and revisions of two stores don't compare: those of this one
+// count from what the stores before it had reached.
+func (a *Agent) toKeeper(rev events.Revision) events.Revision {
+	if rev == 0 {
+		return 0
+	}
+	return rev + a.opt.KeeperBase
+}
+
+// fromKeeper undoes it. What was said under a store before this one is older than all here.
+func (a *Agent) fromKeeper(rev events.Revision) events.Revision {
+	if rev <= a.opt.KeeperBase {
+		return min(rev, 1)
+	}
+	return rev - a.opt.KeeperBase
+}

@@ -63,10 +63,10 @@ func (a *Agent) execute(ctx context.Context, o fsm.Ordered) {
 	case fsm.AskPosition:
 		a.askPosition(ctx, o, act)
 	case fsm.ExtendFence:
-		err := a.opt.Keeper.Extend(ctx, grantOf(act.Fence))
+		err := a.opt.Keeper.Extend(ctx, a.grantOf(act.Fence))
 		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
 	case fsm.Disarm:
-		err := a.opt.Keeper.Disarm(ctx, keeper.Waiver{Reason: keeper.WaiverReason(act.Reason), Config: act.Config})
+		err := a.opt.Keeper.Disarm(ctx, keeper.Waiver{Reason: keeper.WaiverReason(act.Reason), Config: a.toKeeper(act.Config)})
 		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
 	case fsm.Checkpoint:
 		err := a.opt.Postgres.Checkpoint(ctx)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -266,10 +267,18 @@ func (s *session) targetReports(ctx context.Context, c cluster, key string) (map
 		return nil, err
 	}
 	out := map[events.NodeName]targetReport{}
-	for _, m := range c.members {
-		reply := s.call(ctx, caller, m, http.MethodPost, "dcs-target", []byte(`{"key":"`+key+`"}`), shortPatience)
+	// All at once: the members may be each other's target, and none reaches it alone.
+	replies := make([]memberReply, len(c.members))
+	var asked sync.WaitGroup
+	for i, m := range c.members {
+		asked.Go(func() {
+			replies[i] = s.call(ctx, caller, m, http.MethodPost, "dcs-target", []byte(`{"key":"`+key+`"}`), shortPatience)
+		})
+	}
+	asked.Wait()
+	for i, m := range c.members {
 		r := targetReport{}
-		if reply.status != http.StatusOK {
+		if reply := replies[i]; reply.status != http.StatusOK {
 			r.err = fmt.Sprintf("status code=%d, (%s)", reply.status, reply.text)
 		} else if err := json.Unmarshal([]byte(reply.text), &r); err != nil {
 			r.err = err.Error()

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pgregent/regent/events"
 	"github.com/pgregent/regent/internal/config"
 )
 
@@ -71,6 +72,8 @@ type Moved struct {
 	// From and To are the file's own section, and its target, as they were then.
 	From string `json:"from"`
 	To   string `json:"to"`
+	// Base is what the stores that were left had reached: the keeper has seen their revisions.
+	Base events.Revision `json:"base"`
 }
 
 // movedFile is where it is remembered, in regent.run_dir.
