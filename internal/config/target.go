@@ -56,10 +56,13 @@ func targetKeys() []key {
 		if section, _, _ := strings.Cut(k.path, "."); !slices.Contains([]string{"raft", "etcd3", "consul"}, section) {
 			continue
 		}
-		k.path, k.env, k.restart = targetPath+"."+k.path, "", false
-		if k.typ != tSection {
-			k.doc = "" // it is the same as above
+		if k.status == moot {
+			continue
 		}
+		if k.typ != tSection {
+			k.doc = "As `" + k.path + "`."
+		}
+		k.path, k.env, k.restart = targetPath+"."+k.path, "", false
 		rows = append(rows, k)
 	}
 	return rows
