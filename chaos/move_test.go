@@ -2,7 +2,9 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -18,7 +20,7 @@ import (
 // TestAMoveBetweenStoresUnderAWriter moves a real cluster from the embedded store to etcd, to
 // Consul and back while it is written to: no second primary, no lost row, and no longer without
 // an acknowledged insert than a busy machine explains. On the way to Consul the primary's agent
-// is killed in the middle.
+// is killed in the middle; on the way back a member is away, and comes with its old file.
 func TestAMoveBetweenStoresUnderAWriter(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute or two: real clusters are left out of -short")
@@ -59,9 +61,9 @@ func TestAMoveBetweenStoresUnderAWriter(t *testing.T) {
 		return func(*sandbox.Node) string { return s.Section() }
 	}
 	legs := []leg{
-		{"raft to etcd3", raft, at(etcd), false},
-		{"etcd3 to consul, the agent of the primary killed", at(etcd), at(consul), true},
-		{"consul to raft", at(consul), raft, false},
+		{"raft to etcd3", raft, at(etcd), false, false},
+		{"etcd3 to consul, the agent of the primary killed", at(etcd), at(consul), true, false},
+		{"consul to raft", at(consul), raft, false, true},
 	}
 	err = a.Run(ctx, func(ctx context.Context) error {
 		for _, l := range legs {
@@ -102,11 +104,12 @@ func storeServer(t *testing.T, kind sandbox.StoreKind, program string) *sandbox.
 type leg struct {
 	name     string
 	from, to func(*sandbox.Node) string
-	kill     bool
+	kill     bool // the agent of the primary
+	late     bool // a replica
 }
 
 func (l leg) move(t *testing.T, regent string) func(context.Context, *Arena, *sandbox.Node, *Strike) error {
-	return func(ctx context.Context, a *Arena, primary *sandbox.Node, s *Strike) error {
+	return func(ctx context.Context, a *Arena, primary *sandbox.Node, s *Strike) (failed error) {
 		s.Node = primary.Name()
 		for _, n := range a.Cluster.Nodes() {
 			if err := n.NameStores(l.from(n), l.to(n)); err != nil {
@@ -117,7 +120,13 @@ func (l leg) move(t *testing.T, regent string) func(context.Context, *Arena, *sa
 		if out, err := exec.CommandContext(ctx, regent, "reload", "-c", file, "demo", "--force").CombinedOutput(); err != nil {
 			return fmt.Errorf("reload: %w: %s", err, out)
 		}
-		killed := make(chan error, 1)
+		if l.late {
+			late, back := awayFrom(a, primary)
+			if err := late(ctx); err != nil {
+				return err
+			}
+			defer func() { failed = errors.Join(failed, back(ctx)) }()
+		}
 		move := func(wait string) (string, error) {
 			out, err := exec.CommandContext(ctx, regent, "dcs", "move", "-c", file, "--force", "--wait", wait, "demo").CombinedOutput()
 			return string(out), err
@@ -130,9 +139,9 @@ func (l leg) move(t *testing.T, regent string) func(context.Context, *Arena, *sa
 			}
 		}
 		if l.kill {
-			killed <- primary.KillAgent()
-		} else {
-			killed <- nil
+			if err := primary.KillAgent(); err != nil {
+				return err
+			}
 		}
 		began := time.Now()
 		out, err = move("60s")
@@ -141,10 +150,47 @@ func (l leg) move(t *testing.T, regent string) func(context.Context, *Arena, *sa
 			return fmt.Errorf("move: %w: %s", err, out)
 		}
 		for _, n := range a.Cluster.Nodes() { // as an operator is told to
+			if l.late && n == replica(a, primary) {
+				continue
+			}
 			if err := n.NameStores(l.to(n), ""); err != nil {
 				return err
 			}
 		}
-		return <-killed
+		return nil
 	}
+}
+
+func replica(a *Arena, primary *sandbox.Node) *sandbox.Node {
+	nodes := a.Cluster.Nodes()
+	if last := nodes[len(nodes)-1]; last != primary {
+		return last
+	}
+	return nodes[0]
+}
+
+// awayFrom takes a replica away, cleanly, and brings it back: the note in the store that was
+// left leads it on.
+func awayFrom(a *Arena, primary *sandbox.Node) (away, back func(context.Context) error) {
+	n := replica(a, primary)
+	away = func(ctx context.Context) error { return n.StopAgent(ctx) }
+	back = func(ctx context.Context) error {
+		if err := n.PowerOn(); err != nil {
+			return err
+		}
+		for {
+			log, err := os.ReadFile(n.LogFile())
+			if err != nil {
+				return err
+			}
+			// Once for each move: this one is the third.
+			if strings.Count(string(log), "the agent goes on there") >= 3 {
+				return nil
+			}
+			if !pause(ctx, 50*time.Millisecond) {
+				return fmt.Errorf("%s was not led on: %w", n.Name(), context.Cause(ctx))
+			}
+		}
+	}
+	return away, back
 }

@@ -101,9 +101,13 @@ func CopyMove(from, target View, epoch string) (Txn, error) {
 	case !old.Initialize.SystemID.Valid():
 		return Txn{}, fmt.Errorf("copy to the target: %w: there is no cluster to be copied", ErrRefused)
 	}
-	t := MarkMove(now.Config, &events.StoreMove{Epoch: epoch, Phase: events.MoveIncoming})
+	m := events.StoreMove{Epoch: epoch, Phase: events.MoveIncoming}
+	if old.Move != nil {
+		m.To, m.Members = old.Move.To, old.Move.Members
+	}
+	t := MarkMove(now.Config, &m)
 	config, _ := from.Get(KeyConfig)
-	t.Writes[0].Value = EncodeMove(config.Value, &events.StoreMove{Epoch: epoch, Phase: events.MoveIncoming})
+	t.Writes[0].Value = EncodeMove(config.Value, &m)
 	t.Guards = append(t.Guards, Guard{Key: KeyInitialize, Absent: now.Initialize.Version == 0, Version: now.Initialize.Version})
 	t.Writes = append(t.Writes, Put(KeyInitialize, EncodeInitialize(old.Initialize.SystemID)))
 	if kv, ok := from.Get(KeyHistory); ok {

@@ -84,6 +84,8 @@ func (s *session) dcsMove(ctx context.Context, o moveToStore) error {
 	case m.Is(events.MoveBoth), m.Is(events.MoveTarget):
 		s.app.printf("The move to %s has begun already\n", m.To)
 		return s.watchMove(ctx, c, m.To, o.patience)
+	case (m.Is(events.MoveIncoming) || m.Is(events.MoveSettled)) && m.To == stores.Describe(to):
+		return s.watchMove(ctx, c, m.To, o.patience) // it is this store
 	case m.Is(events.MoveIncoming):
 		return fail("This store is the target of a move that has not ended: give the file of the store that is being left")
 	}

@@ -42,6 +42,13 @@ func (s *session) watchMove(ctx context.Context, c cluster, to string, patience 
 				waits = append(waits, string(m.Name))
 			}
 		}
+		if m := c.Move; m.Is(events.MoveIncoming) || m.Is(events.MoveSettled) {
+			for _, n := range m.Members { // the view is the target's, and they aren't here yet
+				if _, here := c.Member(n); !here {
+					waits = append(waits, string(n))
+				}
+			}
+		}
 		if len(waits) == 0 {
 			s.app.println("Success: the cluster has been moved to " + to)
 			if len(files) > 0 {
@@ -49,7 +56,12 @@ func (s *session) watchMove(ctx context.Context, c cluster, to string, patience 
 			}
 			return nil
 		}
-		if now, err := s.view(ctx); err == nil && now.Move == nil && len(said) == 0 {
+		now, err := s.view(ctx)
+		switch {
+		case err != nil: // the store that is left may be gone
+		case now.Move.Is(events.MoveIncoming), now.Move.Is(events.MoveSettled):
+			c = now
+		case now.Move == nil && len(said) == 0:
 			return fail("The move was taken back, by --abort, or because the leader key had become free: the cluster is where it was")
 		}
 		if s.app.env.Now().Sub(begun) >= patience {
