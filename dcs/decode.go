@@ -18,7 +18,7 @@ func Decode(v View) events.ClusterView {
 		case KeyLeader:
 			out.Leader = decodeLeader(kv)
 		case KeyConfig:
-			out.Config = decodeConfig(kv)
+			out.Config, out.Move = decodeConfig(kv), decodeMove(kv)
 		case KeySync:
 			out.Sync = decodeSync(kv)
 		case KeyFailover:
@@ -59,7 +59,7 @@ func decodeInitialize(v View) events.Initialize {
 
 func decodeConfig(kv KV) events.DynamicConfig {
 	if ofRaw(kv.Value).kind != mapping {
-		return events.DynamicConfig{}
+		return events.DynamicConfig{Broken: kv.Version}
 	}
 	return events.DynamicConfig{Version: kv.Version, Raw: json.RawMessage(kv.Value)}
 }

@@ -27,6 +27,7 @@ func decodeMember(name events.NodeName, kv KV) events.Member {
 	if m.Regent != "" {
 		m.HandOff = events.LeaseID(doc.get(fieldHandOff).str())
 		m.Barred, m.Orphan = doc.get(fieldBarred).str(), events.NodeName(doc.get(fieldOrphan).str())
+		m.Move = doc.get(fieldMemberMove).str()
 		m.Unfit, m.Unfenced = doc.get(fieldUnfit).str(), doc.get(fieldUnfenced).str()
 	}
 	if lsn, ok := doc.get("xlog_location").integer(); ok {

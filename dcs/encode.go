@@ -45,6 +45,8 @@ type MemberData struct {
 	Barred string
 	// Orphan is a primary that the member found running while nobody leads.
 	Orphan events.NodeName
+	// Move is the epoch of the move whose target the member has reached.
+	Move string
 	// Extra fields follow in the order given.
 	Extra []Field
 }
@@ -87,6 +89,7 @@ func EncodeMember(m MemberData) []byte {
 	withText(v, fieldUnfenced, m.Unfenced)
 	withText(v, fieldBarred, m.Barred)
 	withText(v, fieldOrphan, string(m.Orphan))
+	withText(v, fieldMemberMove, m.Move)
 	for _, f := range m.Extra {
 		withRaw(v, f.Name, f.Value)
 	}

@@ -24,6 +24,8 @@ type ClusterView struct {
 	Sync     Sync            `json:"sync"`
 	Failover FailoverRequest `json:"failover"`
 	History  History         `json:"history"`
+	// Move is what the config key says of a move to another store; nil: nothing.
+	Move *StoreMove `json:"move,omitempty"`
 }
 
 // Member returns the member of that name.
@@ -97,7 +99,10 @@ type Member struct {
 	// Unfenced is why the member's primary runs without a fence deadline (WaivedPause,
 	// WaivedFencingOff); empty: it has one, or needs none.
 	Unfenced string `json:"unfenced,omitempty"`
-	Tags     Tags   `json:"tags"`
+	// Move is the epoch of the move between stores for which this member has reached
+	// the target; empty: none.
+	Move string `json:"move,omitempty"`
+	Tags Tags   `json:"tags"`
 }
 
 // IsPrimary reports whether the member published that its PostgreSQL is a primary.
@@ -121,7 +126,12 @@ type DynamicConfig struct {
 	Version Revision `json:"version,omitempty"` // 0: the key is absent or not a mapping
 	// Raw is the key's value, a JSON mapping, as stored.
 	Raw json.RawMessage `json:"raw,omitempty"`
+	// Broken is the version of a key that is not a mapping; 0: there is none.
+	Broken Revision `json:"broken,omitempty"`
 }
+
+// Stored is the key's version, whatever its value; 0: it is absent.
+func (c DynamicConfig) Stored() Revision { return max(c.Version, c.Broken) }
 
 // Status is the "status" key.
 type Status struct {

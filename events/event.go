@@ -43,6 +43,11 @@ type AgentStarted struct {
 	Version  string   `json:"version"`
 	Boot     string   `json:"boot"` // kernel boot id; another one voids every Instant (S9)
 	Settings Settings `json:"settings"`
+	// Run is unlike that of any other run of any agent.
+	Run string `json:"run,omitempty"`
+	// Arrived is the epoch of the move that has led to this store, as this member read
+	// it in the store before; empty: none, or none that is remembered.
+	Arrived string `json:"arrived,omitempty"`
 }
 
 // Tick is the heartbeat, every loop_wait: it catches what an edge missed.
@@ -325,13 +330,15 @@ type ActionFinished struct {
 
 // Result carries what an action found out; which fields are set depends on its kind.
 type Result struct {
-	Lease      LeaseID        `json:"lease,omitempty"`
-	TTL        time.Duration  `json:"ttl,omitempty"`
-	SentAt     Instant        `json:"sent_at,omitempty"`
-	Revision   Revision       `json:"revision,omitempty"`
-	Timeline   Timeline       `json:"timeline,omitempty"`
-	EndLSN     LSN            `json:"end_lsn,omitempty"`  // end of the shutdown checkpoint
-	Position   LSN            `json:"position,omitempty"` // what a candidate flushed; where the WAL was when the names were in force
+	Lease    LeaseID       `json:"lease,omitempty"`
+	TTL      time.Duration `json:"ttl,omitempty"`
+	SentAt   Instant       `json:"sent_at,omitempty"`
+	Revision Revision      `json:"revision,omitempty"`
+	Timeline Timeline      `json:"timeline,omitempty"`
+	EndLSN   LSN           `json:"end_lsn,omitempty"`  // end of the shutdown checkpoint
+	Position LSN           `json:"position,omitempty"` // what a candidate flushed; where the WAL was when the names were in force
+	// Held: the target's leader key hangs on the lease, or the target is settled (ADR 0024).
+	Held       bool           `json:"held,omitempty"`
 	Divergence *Divergence    `json:"divergence,omitempty"`
 	Postgres   *PostgresState `json:"postgres,omitempty"` // observed when the action ended
 }

@@ -77,7 +77,10 @@ func absorbStart(s *State, ev events.AgentStarted) {
 		Self: ev.Node, Scope: ev.Scope, Version: ev.Version, Settings: ev.Settings,
 		Phase: Init, Since: old.Now, NextTick: old.Now,
 		Rejoin: old.Rejoin, Revive: old.Revive, Slots: old.Slots, Defects: old.Defects,
-		Schedule: old.Schedule, Unfit: old.Unfit,
+		Schedule: old.Schedule, Unfit: old.Unfit, Run: ev.Run, Arrived: ev.Arrived,
+	}
+	if old.Move.Epoch != ev.Arrived {
+		s.Move.Epoch = old.Move.Epoch
 	}
 	s.Pause.Left = old.Pause.Left
 	s.Store.ResumedAt = s.Now // nobody knows how long ago it was (S11)
@@ -90,6 +93,9 @@ func absorbStart(s *State, ev events.AgentStarted) {
 	s.Rejoin.Stage, s.Rejoin.Verdict, s.Rejoin.Unanswered, s.Rejoin.JudgeAfter = "", nil, 0, 0
 	s.Revive.RetryAt = 0
 	s.Lease.Former = old.Lease.all()
+	if old.Move.Lease != "" {
+		s.Lease.Former = append(s.Lease.Former, old.Move.Lease)
+	}
 	if ev.Boot != old.Boot {
 		s.Lease.Former = nil // a copy of the machine would remember them too
 		// Instants of another boot mean nothing (S9).

@@ -156,6 +156,9 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 		e.outcomeRequest(ev)
 	case Disarm{}.Kind():
 		e.outcomeDisarm(ev)
+	case OpenTarget{}.Kind(), GrantTarget{}.Kind(), RenewTarget{}.Kind(), CopyTarget{}.Kind(), AcquireTarget{}.Kind(),
+		ClaimMove{}.Kind(), WithdrawMove{}.Kind(), SwitchStore{}.Kind(), SettleMove{}.Kind():
+		e.outcomeMoving(ev)
 	case ExtendFence{}.Kind():
 		if ev.Class == events.Refused {
 			e.Keeper.Why = ev.Why

@@ -183,6 +183,10 @@ func storeActions() []Action {
 		RequestFailover{},
 		WriteSync{},
 		RevokeLease{},
+		ClaimMove{},
+		WithdrawMove{},
+		SwitchStore{},
+		SettleMove{},
 	}
 }
 
@@ -191,6 +195,7 @@ func storeActions() []Action {
 func tended(kind string) bool {
 	for _, a := range []Action{
 		ClearInitialize{}, WriteInitialize{}, WriteConfig{}, WriteHistory{}, ClearFailover{}, WriteSync{},
+		ClaimMove{}, WithdrawMove{}, SettleMove{},
 	} {
 		if a.Kind() == kind {
 			return true

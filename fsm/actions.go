@@ -58,8 +58,8 @@ type RenewLease struct {
 type AcquireLeader struct {
 	Lease events.LeaseID  `json:"lease"`
 	Sync  events.Revision `json:"sync"` // 0: sync must be absent
-	// Config, when set, is the version of the config key by which synchronous mode is off,
-	// although there is a sync key.
+	// Config is the version of the config key, 0: it must be absent. By it synchronous mode is on or
+	// off, and no move to another store has begun (ADR 0024).
 	Config events.Revision `json:"config,omitempty"`
 }
 
@@ -76,6 +76,7 @@ type HandOver struct {
 	ToLease events.LeaseID  `json:"to_lease"`
 	Lease   events.LeaseID  `json:"lease"`
 	Optime  events.LSN      `json:"optime"`
+	Config  events.Revision `json:"config,omitempty"` // as it was read, like AcquireLeader's
 }
 
 // AskPosition asks a candidate what it has flushed, until it has At or Timeout is over.

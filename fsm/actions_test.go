@@ -31,19 +31,24 @@ func allActions() []Action {
 		SyncSlots{Want: []string{"a"}, Drop: []string{"b"}}, ExtendFence{Fence: fence}, Disarm{Reason: "pause", Config: 1},
 		Cancel{ID: events.ActionID{Seq: 1, Index: 2}}, SetTimer{Name: "n", At: 1}, Respond{ID: "i", OK: true, Text: "t"},
 		Exit{Code: 1, Text: "t"},
+		OpenTarget{Epoch: "e"}, ClaimMove{Config: 1, Lease: "l"}, WithdrawMove{Config: 1}, GrantTarget{TTL: 1},
+		RenewTarget{Lease: "l", Timeout: 1}, CopyTarget{Epoch: "e", Config: 1, Sync: 2}, AcquireTarget{Lease: "l", Config: 1},
+		SwitchStore{Lease: "l", Config: 1, Sync: 2}, SettleMove{Config: 1}, ChangeStore{Epoch: "e"},
 	}
 }
 
 // declaredActions are the types with a lane, as the source has them.
 func declaredActions(t *testing.T) []string {
-	file, err := parser.ParseFile(token.NewFileSet(), "action_kinds.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out []string
-	for _, d := range file.Decls {
-		if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.Name == "lane" {
-			out = append(out, f.Recv.List[0].Type.(*ast.Ident).Name)
+	for _, name := range []string{"action_kinds.go", "move_actions.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.Name == "lane" {
+				out = append(out, f.Recv.List[0].Type.(*ast.Ident).Name)
+			}
 		}
 	}
 	return out

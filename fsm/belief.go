@@ -17,7 +17,7 @@ func (s *State) beliefEnd() events.Instant {
 		// The leader key may hang on either.
 		end = min(end, next.Sent.Add(events.Belief(next.trust())))
 	}
-	return end
+	return s.Move.earlier(s.Now, end)
 }
 
 // trust is how much of the lease's ttl counts.
@@ -85,7 +85,7 @@ func (s *State) reconcileHolder() {
 	taken, _ := s.syncTaken()
 	switch {
 	case !s.Store.Known || s.Store.View.Revision < s.Store.Floor:
-	case mine && s.Lease.Leads && !s.holds():
+	case mine && s.Lease.Leads && !s.holds() && s.Store.Read != 0 && !s.unclaimedMove():
 		s.gain(l.Version)
 	case s.holds() && l.Locked() && l.Name != s.Self:
 		s.lose(events.LossTaken)

@@ -39,7 +39,8 @@ func Violations(before, after State, d Decision) []string {
 	if ops > 1 {
 		bad("%d PostgreSQL operations are ordered in one step", ops)
 	}
-	sameLease := before.Lease.ID == after.Lease.ID && before.Lease.Trust == after.Lease.Trust
+	sameLease := before.Lease.ID == after.Lease.ID && before.Lease.Trust == after.Lease.Trust &&
+		before.Move.Sent <= after.Move.Sent && before.Move.Lease == after.Move.Lease
 	if d.Trigger == BeliefEnding && before.holds() && sameLease && d.At.Before(before.fenceAt()) {
 		bad("demoted %s before the stop budget begins", before.fenceAt().Sub(d.At))
 	}

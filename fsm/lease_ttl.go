@@ -41,7 +41,7 @@ func (e *effects) moveLease() {
 		e.once(RevokeLease{Lease: next.ID})
 	case e.believes() && e.Phase == Leading:
 		e.Lease.Moving = true
-		e.once(HandOver{To: e.Self, ToLease: next.ID, Lease: e.Lease.ID, Optime: e.pg().Position})
+		e.once(HandOver{To: e.Self, ToLease: next.ID, Lease: e.Lease.ID, Optime: e.pg().Position, Config: e.view().Config.Stored()})
 	}
 }
 

@@ -17,6 +17,9 @@ func (s *State) Member() events.Member {
 		HandOff: s.Lease.ID, PendingRestart: p.PendingRestart, PendingReason: p.PendingReason, Pause: s.HeedsPause(), Tags: s.syncTags(),
 		Unfenced: s.Unfenced(), Barred: p.Watchdog, Orphan: s.Race.Orphan, ScheduledRestart: s.ScheduledRestart(),
 	}
+	if s.Move.Reached {
+		m.Move = s.Move.Epoch
+	}
 	if s.Unfit.Count > 0 {
 		m.Unfit = s.Unfit.Why
 	}

@@ -140,6 +140,7 @@ func (e *env) view(a args) events.ClusterView {
 			v.Sync.Standbys = append(v.Sync.Standbys, events.NodeName(n))
 		}
 	}
+	v.Move = storeMove(a["move"], a.list("expected"))
 	if f := a["failover"]; f != "" {
 		from, to, _ := strings.Cut(f, ">")
 		v.Failover = events.FailoverRequest{Version: v.Revision, Leader: events.NodeName(from), Candidate: events.NodeName(to)}
@@ -203,6 +204,8 @@ func member(spec string, a args) events.Member {
 			m.CheckpointPending = true
 		case "paused":
 			m.Pause = true
+		case "move":
+			m.Move = val
 		case "barred":
 			m.Barred = "there is no /dev/watchdog"
 		case "unfit":

@@ -196,7 +196,7 @@ func (e *env) describe(action Action) string {
 	case Stop:
 		return fmt.Sprintf("stop %s checkpoint=%v patience=%s", a.Mode, a.Checkpoint, a.Patience)
 	default:
-		b, err := json.Marshal(a)
+		b, err := json.Marshal(e.unremarkable(a))
 		if err != nil {
 			e.t.Fatal(err)
 		}
@@ -248,6 +248,8 @@ func (e *env) run(d *datadriven.TestData) {
 		e.failingStarts(d, int(a.num("n")))
 	case "why":
 		e.why()
+	case "moving":
+		e.moving(d)
 	default:
 		e.simple(d, a)
 	}
@@ -348,7 +350,7 @@ func (e *env) start(a args) {
 	if a.has("boot") {
 		boot = a["boot"]
 	}
-	e.step(events.AgentStarted{Node: self, Scope: "demo", Version: "test", Boot: boot, Settings: a.settings(self)})
+	e.step(events.AgentStarted{Node: self, Scope: "demo", Version: "test", Boot: boot, Settings: a.settings(self), Run: a["run"], Arrived: a["arrived"]})
 }
 
 // replica is a standby of pg01 that has been streaming for a while; its lease is L-NAME.
@@ -421,7 +423,7 @@ func (e *env) outcome(d *datadriven.TestData, a args) {
 	}
 	r := events.Result{
 		Lease: events.LeaseID(a["lease"]), TTL: a.dur("ttl", e.s.Settings.TTL), SentAt: e.now,
-		Revision: events.Revision(a.num("rev")), EndLSN: events.LSN(a.num("end")), Position: events.LSN(a.num("lsn")),
+		Held: a.has("held"), Revision: events.Revision(a.num("rev")), EndLSN: events.LSN(a.num("end")), Position: events.LSN(a.num("lsn")),
 	}
 	if a.has("verdict") {
 		r.Divergence = &events.Divergence{Verdict: events.Verdict(a["verdict"]), Why: "as judged"}

@@ -21,12 +21,7 @@ func TestTheClusterSurvives(t *testing.T) {
 	if testing.Short() {
 		seeds = 6
 	}
-	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() != f.DefValue {
-		if _, err := fmt.Sscan(f.Value.String(), &seeds); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for seed := range seeds {
+	for _, seed := range chosenSeeds(t, seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			a := args{}
 			if seed%5 == 4 {
@@ -50,6 +45,20 @@ func TestTheClusterSurvives(t *testing.T) {
 			}
 		})
 	}
+}
+
+// chosenSeeds are that many, or as many as the flag says.
+func chosenSeeds(t *testing.T, seeds int) []int {
+	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() != f.DefValue {
+		if _, err := fmt.Sscan(f.Value.String(), &seeds); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := make([]int, seeds)
+	for i := range out {
+		out[i] = i
+	}
+	return out
 }
 
 // situations are states that machines in trouble come through.
@@ -181,6 +190,9 @@ func (w *world) trouble() {
 
 // maintenance turns the mode on or off in the config key.
 func (w *world) maintenance(on bool) {
+	if w.moves > 0 {
+		return // the config key has more to say
+	}
 	w.note("maintenance mode: %v", on)
 	raw := w.config(on)
 	operator := w.store.Client("operator")
@@ -199,13 +211,19 @@ func (w *world) storeTrouble(n *node) {
 		f.Kind = mem.Lose // a lease that is there is never refused
 	}
 	w.note("%s store fault %+v", n.name, f)
-	w.store.Inject(f)
-	w.after(w.between(0, 800*time.Millisecond), func() { w.store.Deliver() })
+	store := w.store
+	if w.twoStores {
+		store = w.stores[w.pick(2)]
+	}
+	store.Inject(f)
+	w.after(w.between(0, 800*time.Millisecond), func() { store.Deliver() })
 }
 
 func (w *world) setOffline(n *node, off bool) {
 	n.offline = off
-	w.store.Cut(string(n.name), off)
+	for _, s := range w.stores {
+		s.Cut(string(n.name), off)
+	}
 }
 
 func (w *world) someone() events.NodeName {
@@ -219,8 +237,10 @@ func (w *world) someone() events.NodeName {
 func (w *world) peace() {
 	w.note("peace")
 	w.calm = true
-	w.store.ClearFaults()
-	w.store.Deliver()
+	for _, s := range w.stores {
+		s.ClearFaults()
+		s.Deliver()
+	}
 	clear(w.cut)
 	for _, n := range w.nodes {
 		w.setOffline(n, false)

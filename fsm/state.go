@@ -23,6 +23,8 @@ type State struct {
 	Scope    string          `json:"scope"`
 	Version  string          `json:"version"`
 	Settings events.Settings `json:"settings"`
+	Run      string          `json:"run,omitempty"`     // of the agent (see events.AgentStarted)
+	Arrived  string          `json:"arrived,omitempty"` // the move that led to this store
 	Phase    Phase           `json:"phase"`
 	Since    events.Instant  `json:"since"` // when the phase was entered
 	Chain    int             `json:"chain"` // Reconsiders in a row (S22)
@@ -41,6 +43,7 @@ type State struct {
 	Postgres Postgres      `json:"postgres"`
 	Keeper   Keeper        `json:"keeper"`
 	Pause    Pause         `json:"pause"`
+	Move     MoveWork      `json:"move"`
 	Boots    BootstrapWork `json:"bootstrap"`
 	Race     RaceWork      `json:"race"`
 	Demote   DemoteWork    `json:"demote"`

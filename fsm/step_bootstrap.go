@@ -108,7 +108,7 @@ func (e *effects) advanceBootstrap() {
 		case e.otherLeads():
 			e.Boots.Why = "the leader key was taken by " + string(e.leader().Name)
 		case e.Lease.ID != "" && !e.holds() && !e.claimed():
-			e.once(e.acquisition())
+			e.acquire()
 		}
 	case "roles":
 		if !e.busy() {

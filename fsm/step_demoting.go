@@ -335,7 +335,7 @@ func (e *effects) moveKey() {
 		e.release()
 		return
 	}
-	e.once(HandOver{To: m.Name, ToLease: m.HandOff, Lease: e.Lease.ID, Optime: e.Demote.End})
+	e.once(HandOver{To: m.Name, ToLease: m.HandOff, Lease: e.Lease.ID, Optime: e.Demote.End, Config: e.view().Config.Stored()})
 }
 
 // stoppingRules end the agent: like a demotion, then the lease, then the process.

@@ -229,6 +229,8 @@ func (s *State) mayRace() (bool, string) {
 		return false, whyBack
 	case barred:
 		return false, whyBarred
+	case s.moveBars() != "":
+		return false, s.moveBars()
 	case s.Lease.ID == "":
 		return false, "no lease yet"
 	case s.Store.DownSince != 0:

@@ -237,7 +237,7 @@ func joiningRunningRules() []rule {
 			},
 			do: func(e *effects) {
 				if e.Lease.ID != "" {
-					e.once(e.acquisition())
+					e.acquire()
 				}
 			},
 		},

@@ -91,7 +91,7 @@ func leadingRules() []rule {
 			},
 			do: func(e *effects) {
 				if !e.InFlight(RefreshView{}) { // one is after an attempt that was refused
-					e.once(e.acquisition())
+					e.acquire()
 				}
 			},
 		},

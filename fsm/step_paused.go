@@ -32,7 +32,7 @@ func pausedLeadingRules() []rule {
 			},
 			do: func(e *effects) {
 				if ok, _ := e.mayTakeKey(); ok && !e.InFlight(RefreshView{}) {
-					e.once(e.acquisition())
+					e.acquire()
 				}
 			},
 			status: func(s *State) string {

@@ -115,7 +115,7 @@ func racingRules() []rule {
 			id: "take", when: always("nobody who answered is better placed"),
 			do: func(e *effects) {
 				e.Race.Stage = "acquire"
-				e.once(e.acquisition())
+				e.acquire()
 			},
 			status: raceStatus,
 		},

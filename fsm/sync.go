@@ -80,15 +80,6 @@ func (s *State) syncBars() (bool, string) {
 		strings.Join(append([]string{string(k.Leader)}, asStrings(k.Standbys)...), " or "))
 }
 
-// acquisition takes the leader key if what this member's eligibility rests on still holds.
-func (s *State) acquisition() AcquireLeader {
-	a := AcquireLeader{Lease: s.Lease.ID, Sync: s.view().Sync.Version}
-	if s.view().Sync.Leader != "" && !s.Settings.Sync {
-		a.Config = s.Settings.ConfigVersion
-	}
-	return a
-}
-
 // syncTaken tells whether the sync key was written by another member: whoever wrote it
 // was the leader after us.
 func (s *State) syncTaken() (bool, string) {

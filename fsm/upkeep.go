@@ -22,6 +22,7 @@ func upkeep(e *effects) {
 	}
 	e.keepLease()
 	e.keepPause()
+	e.keepMove()
 	e.refuseRestarts()
 	e.keepSyncLeave()
 	if e.Phase == Stopping && e.Demote.Stage == "done" {
@@ -277,12 +278,17 @@ func (s *State) deadlines() []SetTimer {
 		{"unfit", s.Unfit.Until},
 		{"sync", s.Sync.Again},
 		{"leave_sync", s.Sync.LeaveUntil},
+		{"move", s.Move.RetryAt},
+		{"target", s.Move.renewAt()},
 	}
 	if s.Phase == Starting && s.Rejoin.Stage == "start-alone" {
 		d = append(d, SetTimer{"alone", s.Since.Add(aloneGrace)})
 	}
 	if s.holds() {
 		d = append(d, SetTimer{TimerBelief, s.fenceAt()})
+	}
+	if s.Move.Leads {
+		d = append(d, SetTimer{"target_ending", s.Move.end().Add(-2 * events.StopBudget(s.Move.TTL))})
 	}
 	if s.Phase == Init {
 		d = append(d, SetTimer{"init", s.Since.Add(s.Settings.TTL)})

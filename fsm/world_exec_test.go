@@ -90,13 +90,13 @@ func (n *node) effect(o Ordered) (events.Class, events.Result) {
 		if p.running || !p.data || past(a.Fence) {
 			return refused()
 		}
-		p.upstream, p.armed = nil, a.Fence
+		p.upstream, p.armed = nil, n.rebased(a.Fence)
 		p.start(false)
 	case Promote:
 		if !p.running || !p.recovery || past(a.Fence) {
 			return refused()
 		}
-		p.armed = a.Fence
+		p.armed = n.rebased(a.Fence)
 		if p.names = (events.SyncNames{Own: true}); a.Sync != nil {
 			p.names = *a.Sync
 		}
@@ -186,6 +186,9 @@ func (n *node) execute(o Ordered) {
 		case Checkpoint, SyncSlots:
 			n.finished(o, events.Done, events.Result{})
 		default:
+			if n.executeMove(o, sent, way) {
+				return
+			}
 			ev := n.call(o, sent)
 			n.later(way, func() {
 				n.health(ev)
@@ -273,14 +276,14 @@ func (n *node) transaction(action Action) dcs.Txn {
 	status := func(lsn events.LSN) dcs.Write {
 		return dcs.Put(dcs.KeyStatus, dcs.EncodeStatus(nil, dcs.StatusData{Optime: lsn}))
 	}
+	if t, ok := n.markMove(action); ok {
+		return t
+	}
 	one := func(g dcs.Guard, w ...dcs.Write) dcs.Txn { return dcs.Txn{Guards: []dcs.Guard{g}, Writes: w} }
 	switch a := action.(type) {
 	case AcquireLeader:
 		t := one(dcs.Guard{Key: dcs.KeyLeader, Absent: true}, dcs.Write{Key: dcs.KeyLeader, Value: []byte(n.name), Lease: a.Lease})
-		t.Guards = append(t.Guards, same(dcs.KeySync, a.Sync))
-		if a.Config != 0 {
-			t.Guards = append(t.Guards, same(dcs.KeyConfig, a.Config))
-		}
+		t.Guards = append(t.Guards, same(dcs.KeySync, a.Sync), same(dcs.KeyConfig, a.Config))
 		return t
 	case ReleaseLeader:
 		t := one(mine(a.Lease), dcs.Write{Key: dcs.KeyLeader, Delete: true})
@@ -289,13 +292,15 @@ func (n *node) transaction(action Action) dcs.Txn {
 		}
 		return t
 	case HandOver:
-		return one(mine(a.Lease), status(a.Optime), dcs.Write{Key: dcs.KeyLeader, Value: []byte(a.To), Lease: a.ToLease})
+		t := one(mine(a.Lease), status(a.Optime), dcs.Write{Key: dcs.KeyLeader, Value: []byte(a.To), Lease: a.ToLease})
+		t.Guards = append(t.Guards, same(dcs.KeyConfig, a.Config))
+		return t
 	case PublishMember:
 		m := a.Member
 		data := dcs.EncodeMember(dcs.MemberData{
 			ConnURL: m.ConnURL, APIURL: m.APIURL, State: m.State, Role: m.Role, Version: m.Version, Pause: m.Pause,
 			CheckpointPending: m.CheckpointPending, XLogLocation: m.XLogLocation, Timeline: m.Timeline, Regent: m.Regent, HandOff: m.HandOff,
-			Unfit: m.Unfit, Tags: m.Tags.Raw,
+			Unfit: m.Unfit, Tags: m.Tags.Raw, Move: m.Move,
 		})
 		return dcs.Txn{Writes: []dcs.Write{{Key: dcs.MemberKey(n.name), Value: data, Lease: m.HandOff}}}
 	case ClaimInitialize:
@@ -340,6 +345,7 @@ func (n *node) disarm(o Ordered, a Disarm) {
 	case n.w.pick(20) == 0 && !n.w.calm:
 		n.finished(o, events.Unavailable, events.Result{})
 	case p.running:
+		a.Config += n.base
 		p.armed, p.waived = Fence{}, &a
 		n.finished(o, events.Done, events.Result{})
 	default:
@@ -349,6 +355,7 @@ func (n *node) disarm(o Ordered, a Disarm) {
 
 func (n *node) extend(o Ordered, a ExtendFence) {
 	p := n.pg
+	a.Fence = n.rebased(a.Fence)
 	if p.waived != nil && a.Fence.Config <= p.waived.Config {
 		n.finished(o, events.Refused, events.Result{})
 		return

@@ -22,12 +22,16 @@ type world struct {
 	items []item
 	order int
 	store *mem.Cluster
-	nodes []*node
-	pids  int
-	calm  bool // faults are over
-	log   []string
-	wrote events.Instant // when a row was last accepted
-	cut   map[[2]int]bool
+	// stores are that one and another, which the cluster may be moved to.
+	stores    [2]*mem.Cluster
+	twoStores bool // trouble comes from both
+	moves     int
+	nodes     []*node
+	pids      int
+	calm      bool // faults are over
+	log       []string
+	wrote     events.Instant // when a row was last accepted
+	cut       map[[2]int]bool
 	// safe is the last write of which a client was told that it is safe: in synchronous
 	// mode, whoever is promoted has it. Nil: nothing was promised.
 	safe   *written
@@ -48,11 +52,14 @@ const worldTick = 10 * time.Millisecond
 
 func newWorld(t testing.TB, seed uint64, members int, a args) *world {
 	w := &world{t: t, now: events.Instant(100 * time.Second), rand: seed, cut: map[[2]int]bool{}}
-	w.store = mem.New(func() events.Instant { return w.now })
+	for i := range w.stores {
+		w.stores[i] = mem.New(func() events.Instant { return w.now })
+	}
+	w.store = w.stores[0]
 	for i := range members {
 		n := &node{w: w, index: i, name: events.NodeName(fmt.Sprintf("pg%02d", i+1)), m: New()}
 		n.pg = &server{node: n}
-		n.client, n.watch = w.store.Client(string(n.name)), w.store.Client("watch-"+string(n.name))
+		n.connect()
 		n.set = a.settings(n.name)
 		w.nodes = append(w.nodes, n)
 	}
@@ -109,7 +116,9 @@ func (w *world) run(d time.Duration, until func() bool) bool {
 // tick is what goes on by itself: leases end, WAL flows, keepers watch their clocks,
 // views reach their readers.
 func (w *world) tick() {
-	w.store.Expire()
+	for _, s := range w.stores {
+		s.Expire()
+	}
 	for _, n := range w.nodes {
 		n.pg.fence()
 	}
@@ -205,6 +214,12 @@ type node struct {
 	pg     *server
 	client *mem.Client
 	watch  *mem.Client
+	// at is the store in use, other a client of the other one; arrived is what is
+	// remembered of the move that led there.
+	at      int
+	other   *mem.Client
+	arrived string
+	base    events.Revision // see agent.Options.KeeperBase
 
 	up      bool
 	boots   int
@@ -240,13 +255,14 @@ func (n *node) start() {
 	n.awake = n.w.now
 	n.set.Pause, n.set.ConfigVersion = false, 0 // what the file says
 	n.w.note("%s agent starts", n.name)
-	n.take(events.AgentStarted{Node: n.name, Scope: "demo", Version: "test", Boot: fmt.Sprint("boot", n.boots), Settings: n.set})
+	n.take(events.AgentStarted{Node: n.name, Scope: "demo", Version: "test", Boot: fmt.Sprint("boot", n.boots), Settings: n.set,
+		Run: fmt.Sprint(n.name, "-", n.run), Arrived: n.arrived})
 	n.later(5*time.Millisecond, func() {
 		found := events.KeeperFound{}
 		if n.pg.running {
 			found.PID, found.Armed, found.Deadline = n.pg.pid, n.pg.armed.Revision != 0, n.pg.armed.Deadline
 			if n.pg.waived != nil {
-				found.Waived, found.WaivedAt = n.pg.waived.Reason, n.pg.waived.Config
+				found.Waived, found.WaivedAt = n.pg.waived.Reason, max(n.pg.waived.Config, n.base+1)-n.base
 			}
 		}
 		n.take(found)
@@ -361,6 +377,8 @@ func (n *node) carryOut(o Ordered) {
 		}
 		n.w.after(n.w.between(100*time.Millisecond, time.Second), n.start)
 	case Respond:
+	case ChangeStore:
+		n.changeStore(a)
 	default:
 		if Operation(o.Action) {
 			n.lane = append(n.lane, o)

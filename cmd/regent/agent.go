@@ -73,9 +73,15 @@ type daemon struct {
 
 	reloading sync.Mutex // held through a reload: signals and the REST API ask for one
 
-	mu     sync.Mutex     // guards local and warned
+	mu     sync.Mutex     // guards local, file and warned
 	local  *config.Config // replaced by a reload, which alone may read it unguarded then
+	file   *config.Config // as it is written; local has the store that decides in its place
 	warned map[string]bool
+
+	moved     stores.Moved // what is remembered of the last move between stores
+	came      *moving      // what the run before a move left; nil: there was none
+	targeting sync.Mutex   // guards target
+	target    targetStore
 
 	lock    *agent.Lock
 	journal *journal.Journal
@@ -93,14 +99,25 @@ func runAgent(ctx context.Context, path string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
 	defer signal.Stop(signals)
+	var came *moving
 	for {
-		d, err := prepare(path)
+		d, err := prepare(path, came)
 		if err != nil {
 			return err
 		}
+		var a *agent.Agent
 		if err = d.assemble(ctx); err == nil {
-			err = d.run(ctx, signals)
+			a, err = d.run(ctx, signals)
 		}
+		if errors.Is(err, agent.ErrMoved) {
+			if came, err = d.move(a.Snapshot()); err == nil {
+				if closed := d.close(true); closed != nil {
+					d.log.Warn("not everything was closed before the agent goes on in the other store", "err", closed)
+				}
+				continue
+			}
+		}
+		came = nil
 		upgrading := errors.Is(err, errUpgrade)
 		closed := d.close(upgrading)
 		if errors.Is(err, agent.ErrExit) {
@@ -117,8 +134,8 @@ func runAgent(ctx context.Context, path string) error {
 }
 
 // prepare reads what the agent is to be; nothing has been touched when it fails.
-func prepare(path string) (*daemon, error) {
-	d := &daemon{path: path, environ: os.Environ(), warned: map[string]bool{}, upgrade: make(chan struct{}, 1)}
+func prepare(path string, came *moving) (*daemon, error) {
+	d := &daemon{path: path, environ: os.Environ(), warned: map[string]bool{}, upgrade: make(chan struct{}, 1), came: came}
 	if err := d.configure(); err != nil {
 		return nil, err
 	}
@@ -145,7 +162,15 @@ func (d *daemon) configure() error {
 	if err := refuseRoot(os.Geteuid(), d.path); err != nil {
 		return err
 	}
-	d.local = local
+	d.file = local
+	if d.came != nil {
+		d.moved = d.came.moved
+	} else if d.moved, err = stores.ReadMoved(local.Regent.RunDir); err != nil {
+		return err
+	}
+	if d.local, err = d.moved.InForce(local); err != nil {
+		return err
+	}
 	d.log = logging.New(os.Stderr, local.Log.Level, local.Log.JSON)
 	d.warn(problems)
 	return nil
@@ -215,6 +240,10 @@ func (d *daemon) openJournal() error {
 }
 
 func (d *daemon) openStore(ctx context.Context) error {
+	if d.came != nil {
+		d.store = d.came.target.store
+		return nil
+	}
 	store, err := openStore(ctx, d.local, d.log)
 	if err != nil {
 		return err
@@ -278,7 +307,7 @@ func (d *daemon) warn(problems []config.Problem) {
 }
 
 // run runs the parts until the agent ends, in the order of ARCHITECTURE's table.
-func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
+func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) (*agent.Agent, error) {
 	peers := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, // members close after each reply
 		// Members' certificates are not verified between agents, as in Patroni: what
@@ -297,7 +326,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,
 		Store: meter.Store(d.store), Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
 		Peers: peers, Resume: d.resume, Snapshots: d.source, Log: d.log,
-		Admit: twin.late,
+		Admit: twin.late, Target: d.openTarget, Arrived: d.moved.Epoch, KeeperBase: d.moved.Base,
 		Meter: heard, Beat: service.Beat, BeatEvery: service.Every(),
 	})
 	heard.moved = a.Reload
@@ -305,11 +334,11 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 		if ended {
 			d.log.Info("the agent was asked to end before it began; nothing was touched")
 		}
-		return err
+		return a, err
 	}
 	server, err := d.listen(a, peers, meter)
 	if err != nil {
-		return err
+		return a, err
 	}
 	d.server = server
 	var parts sync.WaitGroup
@@ -332,8 +361,11 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) error {
 	loopCtx, stopLoop := context.WithCancelCause(ctx)
 	defer stopLoop(nil)
 	parts.Go(func() { d.upgrades(partsCtx, a, stopLoop) })
+	if d.came != nil {
+		parts.Go(func() { d.came.leave(partsCtx, d, a) })
+	}
 	d.log.Info("agent started", "node", string(d.local.Name), "cluster", d.local.Scope, "version", version)
-	return a.Run(loopCtx)
+	return a, a.Run(loopCtx)
 }
 
 // listeners hear of each step of the loop.
@@ -369,7 +401,7 @@ func (d *daemon) listen(a *agent.Agent, peers *http.Client, meter *metrics.Meter
 			ans, err := a.Ask(ctx, id, ev)
 			return ans.OK, ans.Text, err
 		},
-		Reload: func() { d.reload(a) },
+		Reload: func() { d.reload(a) }, Target: d.describeTarget,
 		CheckConfig: func(raw []byte) error {
 			_, problems := config.ParseDynamic(raw)
 			return config.Errors(problems)
@@ -401,69 +433,16 @@ func (d *daemon) obey(ctx context.Context, a *agent.Agent, signals <-chan os.Sig
 	}
 }
 
-// reload reads the file again; one that can't be used leaves the settings in force.
-func (d *daemon) reload(a *agent.Agent) {
-	d.reloading.Lock()
-	defer d.reloading.Unlock()
-	local, err := config.Load(d.path, d.environ)
-	if err == nil {
-		problems := config.Validate(local, ctl.Support())
-		d.warn(problems)
-		err = config.Errors(problems)
-	}
-	if err == nil {
-		err = sameMember(d.local, local)
-	}
-	if err == nil {
-		err = stores.Reload(d.store, local)
-	}
-	if err != nil {
-		d.log.Error("the configuration can't be reloaded; the one in force stays", "err", err)
-		return
-	}
-	d.mu.Lock()
-	d.local = local
-	d.mu.Unlock()
-	if err := d.server.Reload(api.SettingsOf(local.REST)); err != nil {
-		d.log.Error("the REST API keeps its settings", "err", err)
-	}
-	a.Reload()
-}
-
-// sameMember refuses a file that describes another member: what an agent is, and where
-// it works, stays as long as it runs.
-func sameMember(now, next *config.Config) error {
-	var changed []string
-	for _, c := range []struct {
-		key  string
-		same bool
-	}{
-		{"scope", now.Scope == next.Scope},
-		{"namespace", now.Namespace == next.Namespace},
-		{"name", now.Name == next.Name},
-		{"postgresql.data_dir", now.Postgres.DataDir == next.Postgres.DataDir},
-		{"regent.run_dir", now.Regent.RunDir == next.Regent.RunDir},
-		{"regent.journal.dir", now.Regent.JournalDir == next.Regent.JournalDir},
-		{now.Store, stores.Same(now, next)},
-	} {
-		if !c.same {
-			changed = append(changed, c.key)
-		}
-	}
-	if len(changed) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s changed, which takes a restart of the agent", strings.Join(changed, ", "))
-}
-
 // close frees what assemble made. The keeper ends if its PostgreSQL is down, unless it is
 // kept for another program.
 func (d *daemon) close(keep bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	var errs []error
-	if d.store != nil {
-		errs = append(errs, d.store.Close())
+	for _, s := range []dcs.Store{d.store, d.target.store} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
 	}
 	if d.keeper != nil {
 		if err := d.endKeeper(ctx, keep); err != nil {

@@ -19,7 +19,7 @@ import (
 // checkStart says whether an agent would start. A port that this member's own agent or
 // PostgreSQL uses is no obstacle: the one would let go of it, the other be taken in charge.
 func checkStart(ctx context.Context, path string) error {
-	d, err := prepare(path)
+	d, err := prepare(path, nil)
 	if err != nil {
 		return err
 	}

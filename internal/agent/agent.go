@@ -19,7 +19,7 @@ import (
 	"github.com/pgregent/regent/pgmgr"
 )
 
-// Options are what an agent is made of. All fields but Meter, Beat and Admit are needed.
+// Options are what an agent is made of. All fields but Meter, Beat, Admit and Target are needed.
 type Options struct {
 	Name    events.NodeName
 	Scope   string
@@ -52,6 +52,13 @@ type Options struct {
 	// Admit judges the first linearizable view before the machine gets it; an error
 	// ends the agent. Nil admits everything.
 	Admit func(context.Context, events.ClusterView) error
+	// Target opens the store that a move leads to, by its description, once; nil: there is
+	// none. Arrived is the epoch of the move that led to Store; empty: none that is known.
+	Target  func(to string) (dcs.Store, error)
+	Arrived string
+	// KeeperBase is added to the store's revisions before the keeper gets them: what the
+	// stores that were left had reached.
+	KeeperBase events.Revision
 }
 
 // Meter hears of each step: the state that it led to, and how long after the fact's

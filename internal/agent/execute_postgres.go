@@ -16,8 +16,10 @@ import (
 // the machine's business.
 const forever = 365 * 24 * time.Hour
 
-func grantOf(f fsm.Fence) keeper.Grant {
-	return keeper.Grant{Revision: f.Revision, Deadline: f.Deadline, Budget: f.Budget, Config: f.Config}
+func (a *Agent) grantOf(f fsm.Fence) keeper.Grant {
+	return keeper.Grant{
+		Revision: a.toKeeper(f.Revision), Deadline: f.Deadline, Budget: f.Budget, Config: a.toKeeper(f.Config),
+	}
 }
 
 // operate carries out one PostgreSQL operation, and reports how it ended together
@@ -83,7 +85,7 @@ func (a *Agent) perform(ctx context.Context, o fsm.Ordered, r *events.Result) er
 // freshest is the grant with the end of the belief as it is now: renewals go on
 // while an operation waits for its turn.
 func (a *Agent) freshest(f fsm.Fence) keeper.Grant {
-	g := grantOf(f)
+	g := a.grantOf(f)
 	if s := a.Snapshot(); s.Holder.Revision == f.Revision {
 		g.Deadline = max(g.Deadline, s.BeliefEnd())
 	}

@@ -64,10 +64,10 @@ func (a *Agent) execute(ctx context.Context, o fsm.Ordered) {
 	case fsm.AskPosition:
 		a.askPosition(ctx, o, act)
 	case fsm.ExtendFence:
-		err := a.opt.Keeper.Extend(ctx, grantOf(act.Fence))
+		err := a.opt.Keeper.Extend(ctx, a.grantOf(act.Fence))
 		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
 	case fsm.Disarm:
-		err := a.opt.Keeper.Disarm(ctx, keeper.Waiver{Reason: keeper.WaiverReason(act.Reason), Config: act.Config})
+		err := a.opt.Keeper.Disarm(ctx, keeper.Waiver{Reason: keeper.WaiverReason(act.Reason), Config: a.toKeeper(act.Config)})
 		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
 	case fsm.Checkpoint:
 		err := a.opt.Postgres.Checkpoint(ctx)
@@ -75,6 +75,8 @@ func (a *Agent) execute(ctx context.Context, o fsm.Ordered) {
 	case fsm.SyncSlots:
 		_, _, err := a.opt.Postgres.SyncSlots(ctx, act.Want, act.Drop)
 		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
+	case fsm.OpenTarget, fsm.GrantTarget, fsm.RenewTarget, fsm.CopyTarget, fsm.AcquireTarget:
+		a.executeTarget(ctx, o)
 	default:
 		a.commit(ctx, o)
 	}
@@ -84,6 +86,8 @@ func (a *Agent) execute(ctx context.Context, o fsm.Ordered) {
 func (a *Agent) patience(action fsm.Action) time.Duration {
 	switch act := action.(type) {
 	case fsm.RenewLease:
+		return act.Timeout
+	case fsm.RenewTarget:
 		return act.Timeout
 	case fsm.ProbePeers:
 		return act.Timeout
@@ -128,14 +132,23 @@ func (a *Agent) admit(ctx context.Context, v events.ClusterView) bool {
 
 func (a *Agent) grantLease(ctx context.Context, o fsm.Ordered, act fsm.GrantLease) {
 	sent := mono.Now()
-	var unique [8]byte
-	if _, err := rand.Read(unique[:]); err != nil {
-		a.finished(o, events.Unavailable, fmt.Errorf("draw a lease id: %w", err), events.Result{})
+	id, err := newLeaseID()
+	if err != nil {
+		a.finished(o, events.Unavailable, err, events.Result{})
 		return
 	}
-	l, err := a.opt.Store.Grant(ctx, events.LeaseID(hex.EncodeToString(unique[:])), act.TTL)
+	l, err := a.opt.Store.Grant(ctx, id, act.TTL)
 	a.health.note(err)
 	a.finished(o, dcs.ClassOf(err), err, events.Result{Lease: l.ID, TTL: l.TTL, SentAt: sent})
+}
+
+// newLeaseID draws an id that no other lease has.
+func newLeaseID() (events.LeaseID, error) {
+	var unique [8]byte
+	if _, err := rand.Read(unique[:]); err != nil {
+		return "", fmt.Errorf("draw a lease id: %w", err)
+	}
+	return events.LeaseID(hex.EncodeToString(unique[:])), nil
 }
 
 // renewLease is one try (S6, S7): the time is taken before the request leaves.
@@ -155,11 +168,10 @@ func (a *Agent) renewLease(ctx context.Context, o fsm.Ordered, act fsm.RenewLeas
 
 func (a *Agent) acquireLeader(ctx context.Context, o fsm.Ordered, act fsm.AcquireLeader) {
 	t := dcs.Txn{
-		Guards: []dcs.Guard{{Key: dcs.KeyLeader, Absent: true}, versionGuard(dcs.KeySync, act.Sync)},
+		Guards: []dcs.Guard{
+			{Key: dcs.KeyLeader, Absent: true}, versionGuard(dcs.KeySync, act.Sync), versionGuard(dcs.KeyConfig, act.Config),
+		},
 		Writes: []dcs.Write{{Key: dcs.KeyLeader, Value: []byte(a.opt.Name), Lease: act.Lease}},
-	}
-	if act.Config != 0 {
-		t.Guards = append(t.Guards, versionGuard(dcs.KeyConfig, act.Config))
 	}
 	rev, err := a.opt.Store.Commit(ctx, t)
 	a.health.note(err)
@@ -204,8 +216,11 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 	case fsm.HandOver:
 		mine := dcs.ValueIs(dcs.KeyLeader, self)
 		mine.Lease = act.Lease
-		return dcs.Txn{Guards: []dcs.Guard{mine}, Writes: append(a.statusWrites(dcs.StatusData{Optime: act.Optime}),
-			dcs.Write{Key: dcs.KeyLeader, Value: []byte(act.To), Lease: act.ToLease})}, nil
+		return dcs.Txn{
+			Guards: []dcs.Guard{mine, versionGuard(dcs.KeyConfig, act.Config)},
+			Writes: append(a.statusWrites(dcs.StatusData{Optime: act.Optime}),
+				dcs.Write{Key: dcs.KeyLeader, Value: []byte(act.To), Lease: act.ToLease}),
+		}, nil
 	case fsm.PublishMember:
 		return dcs.Txn{Writes: []dcs.Write{{
 			Key: dcs.MemberKey(a.opt.Name), Value: dcs.EncodeMember(memberData(act.Member)), Lease: act.Member.HandOff,
@@ -249,6 +264,8 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 	case fsm.RequestFailover:
 		return dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(
 			events.FailoverRequest{Leader: act.From, Candidate: act.To, ScheduledAt: act.At}))}}, nil
+	case fsm.ClaimMove, fsm.SwitchStore, fsm.WithdrawMove, fsm.SettleMove:
+		return a.moveTransaction(act)
 	default:
 		return dcs.Txn{}, fmt.Errorf("%w %s", errNoTransaction, action.Kind())
 	}
@@ -290,7 +307,7 @@ func memberData(m events.Member) dcs.MemberData {
 		CheckpointPending: m.CheckpointPending, Tags: dcs.PublishedTags(m.Tags.Raw), PendingRestart: m.PendingRestart,
 		XLogLocation: m.XLogLocation, ReceiveLSN: m.ReceiveLSN, ReplayLSN: m.ReplayLSN, ReplicationState: m.ReplicationState, Timeline: m.Timeline, Pause: m.Pause,
 		Regent: m.Regent, HandOff: m.HandOff, ScheduledRestart: m.ScheduledRestart, Unfit: m.Unfit, Unfenced: m.Unfenced,
-		Barred: m.Barred, Orphan: m.Orphan, PendingRestartReason: m.PendingReason,
+		Move: m.Move, Barred: m.Barred, Orphan: m.Orphan, PendingRestartReason: m.PendingReason,
 	}
 }
 

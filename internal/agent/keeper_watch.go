@@ -133,7 +133,7 @@ func (a *Agent) serveKeeper(ctx context.Context, c *keeper.Client) (answered boo
 		_ = c.Close() // it is of no use any more
 		return false
 	}
-	a.mail.put(keeperFound(st))
+	a.mail.put(a.keeperFound(st))
 	a.observe.kick()
 	pings.Go(func() { a.pingKeeper(ctx, c) })
 	for {
@@ -177,17 +177,17 @@ func (a *Agent) adoptForeign(ctx context.Context) {
 		a.log.Debug("no look for a server that the keeper doesn't know", "err", err)
 	case adopted:
 		a.log.Warn("adopted a running PostgreSQL that the keeper did not start", "pid", st.PID)
-		a.mail.put(keeperFound(st))
+		a.mail.put(a.keeperFound(st))
 	}
 }
 
-func keeperFound(st keeper.Status) events.KeeperFound {
+func (a *Agent) keeperFound(st keeper.Status) events.KeeperFound {
 	found := events.KeeperFound{PID: st.PID, Adopted: st.Adopted}
 	if st.Armed != nil {
 		found.Armed, found.Deadline = true, st.Armed.Deadline
 	}
 	if st.Waived != nil {
-		found.Waived, found.WaivedAt = string(st.Waived.Reason), st.Waived.Config
+		found.Waived, found.WaivedAt = string(st.Waived.Reason), a.fromKeeper(st.Waived.Config)
 	}
 	return found
 }

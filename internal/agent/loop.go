@@ -77,9 +77,14 @@ func (a *Agent) loop(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the settings: %w", err)
 	}
+	run, err := newLeaseID()
+	if err != nil {
+		return fmt.Errorf("begin a run: %w", err)
+	}
 	a.due = mono.Now()
 	a.step(ctx, events.AgentStarted{
 		Node: a.opt.Name, Scope: a.opt.Scope, Version: a.opt.Version, Boot: mono.BootID(), Settings: set,
+		Run: string(run), Arrived: a.opt.Arrived,
 	})
 	var beat <-chan time.Time
 	if a.opt.BeatEvery > 0 {
@@ -216,6 +221,9 @@ func (a *Agent) carryOut(ctx context.Context, o fsm.Ordered) {
 		a.answers.give(act.ID, Answer{OK: act.OK, Text: act.Text})
 	case fsm.Exit:
 		a.exit = &act
+	case fsm.ChangeStore:
+		a.log.Info("the cluster has been moved to another store; the agent goes on there")
+		a.end(fmt.Errorf("%w (move %s)", ErrMoved, act.Epoch))
 	default:
 		if fsm.Operation(o.Action) {
 			a.lane.enqueue(operation{id: o.ID, run: func(ctx context.Context) { a.operate(ctx, o) }})

@@ -207,7 +207,8 @@ func (s *Server) patchConfig(ctx context.Context, r *request) *reply {
 	if refusal != nil {
 		return refusal
 	}
-	current := dcs.Decode(v).Config
+	view := dcs.Decode(v)
+	current := view.Config
 	if current.Version == 0 {
 		return page(http.StatusServiceUnavailable)
 	}
@@ -215,6 +216,7 @@ func (s *Server) patchConfig(ctx context.Context, r *request) *reply {
 	if err != nil {
 		return page(http.StatusBadRequest)
 	}
+	next = dcs.KeepMove(view.Move, next)
 	if !changed {
 		return configReply(current.Raw)
 	}
@@ -244,21 +246,35 @@ func (s *Server) putConfig(ctx context.Context, r *request) *reply {
 	if err != nil {
 		return page(http.StatusBadRequest)
 	}
-	v, refusal := s.read(ctx)
-	if refusal != nil {
-		return refusal
-	}
-	if current, ok := v.Get(dcs.KeyConfig); ok && string(current.Value) == string(next) {
-		return configReply(next)
-	}
 	if refusal := s.checkConfig(next); refusal != nil {
 		return refusal
 	}
-	if err := s.commitConfig(ctx, next); err != nil {
-		return page(http.StatusBadGateway)
+	// It replaces whatever is there, but for the word about a move: that is why the version
+	// read is guarded, and why somebody else's change is no reason to give up.
+	for range putTries {
+		v, refusal := s.read(ctx)
+		if refusal != nil {
+			return refusal
+		}
+		current, ok := v.Get(dcs.KeyConfig)
+		next = dcs.KeepMove(dcs.Decode(v).Move, next)
+		if ok && string(current.Value) == string(next) {
+			return configReply(next)
+		}
+		err := s.commitConfig(ctx, next, dcs.Guard{Key: dcs.KeyConfig, Absent: !ok, Version: current.Version})
+		switch {
+		case err == nil:
+			return configReply(next)
+		case !errors.Is(err, dcs.ErrRefused):
+			return page(http.StatusBadGateway)
+		}
 	}
-	return configReply(next)
+	return page(http.StatusBadGateway)
 }
+
+// putTries bounds how often a configuration is written anew because it was changed between
+// reading and writing.
+const putTries = 5
 
 func (s *Server) checkConfig(config json.RawMessage) *reply {
 	if s.opt.CheckConfig == nil {

@@ -37,6 +37,7 @@ func (s *Server) route(r *request) (route, bool) {
 		"POST reload":       {s.reload, true},
 		"POST reinitialize": {s.reinitialize, true},
 		"POST failsafe":     {s.failsafe, true},
+		"POST dcs-target":   {s.target, true},
 	}[r.method+" "+segment]
 	return found, ok
 }

@@ -46,6 +46,9 @@ type Options struct {
 	// Reload reads the member's configuration anew, as SIGHUP does. It is called from
 	// Run's goroutines, one call at a time; it may call Server.Reload.
 	Reload func()
+	// Target tells of the store that the cluster is to be moved to, as this member's file
+	// names it; key is what the digest is keyed with. Nil: there are no moves.
+	Target func(ctx context.Context, key string) TargetReport
 	// CheckConfig refuses a dynamic configuration that promises what this release
 	// can't keep; nil takes everything, as Patroni does. Its error is for the operator.
 	CheckConfig func(config []byte) error

@@ -189,6 +189,6 @@ func join(parent, name string) string {
 // The two tables. They are built once and never changed.
 var (
 	localIndex = newKeyIndex(globalKeys(), logKeys(), restKeys(), ctlKeys(), bootstrapKeys(),
-		postgresqlKeys(), localPostgresqlKeys(), authenticationKeys(), storeKeys(), tagKeys(), regentKeys())
+		postgresqlKeys(), localPostgresqlKeys(), authenticationKeys(), storeKeys(), tagKeys(), regentKeys(), targetKeys())
 	dynamicIndex = newKeyIndex(dynamicKeys(), postgresqlKeys())
 )

@@ -28,5 +28,6 @@ func dynamicKeys() []key {
 		{path: "regent", typ: tSection, doc: "Settings that Patroni doesn't have and ignores."},
 		{path: "regent.fencing", typ: tEnum, def: "", enum: []string{"keeper", "off"}, doc: "As `regent.fencing` of the file, for all members; it wins over theirs."},
 		{path: "regent.stop_wait", typ: tSeconds, def: "10", limits: atLeast(0), doc: "Hand-over: time for a candidate to flush the old primary's last WAL."},
+		{path: "regent.move", typ: tFree, doc: "What `regent dcs move` notes of a move to another store. An edit of the configuration neither changes nor removes it."},
 	}
 }

@@ -42,6 +42,7 @@ func Validate(c *Config, s Support) []Problem {
 	v.names()
 	v.addresses()
 	v.store(s)
+	v.target(s)
 	v.options()
 	v.folders()
 	v.security()

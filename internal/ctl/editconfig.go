@@ -73,6 +73,7 @@ func (s *session) edit(ctx context.Context, o editing) error {
 	if err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
+	raw = dcs.KeepMove(c.Move, raw)
 	if _, problems := config.ParseDynamic(raw); config.Errors(problems) != nil {
 		return s.keep(text, config.Errors(problems))
 	}

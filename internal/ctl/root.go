@@ -22,7 +22,7 @@ func (a *App) Root() *cobra.Command {
 	root.AddCommand(
 		a.list(), a.topology(), a.switchover(), a.failover(), a.pause(), a.resume(),
 		a.restart(), a.reload(), a.reinit(), a.flush(), a.history(), a.showConfig(), a.editConfig(), a.dsn(), a.version(),
-		a.journalGroup(), a.why(), a.fsmGroup(), a.configGroup(), a.raftGroup(), a.docs(),
+		a.journalGroup(), a.why(), a.fsmGroup(), a.configGroup(), a.raftGroup(), a.dcsGroup(), a.docs(),
 	)
 	return root
 }

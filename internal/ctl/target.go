@@ -89,13 +89,28 @@ func (a *App) defaultFile() string {
 
 // storeAddress finds the store: -d, else the file's section.
 func (a *App) storeAddress(c *config.Config, scope string) (StoreAddress, error) {
-	at := StoreAddress{Secret: c.Raft.Password, Accept: c.Raft.AcceptPassword, Files: stores.RaftSecurity(c.Raft).Files}
-	if scope != "" {
-		at.Cluster = dcs.BasePath(c.Namespace, scope)
-	}
 	raw := a.target.dcs
 	if raw == "" {
 		raw = a.variable(dcsVariable)
+	}
+	if moved, err := stores.ReadMoved(c.Regent.RunDir); err == nil && raw == "" {
+		// On a member's host: its file may name a store that the cluster has left.
+		if c, err = moved.InForce(c); err != nil {
+			return StoreAddress{}, err
+		}
+	}
+	return a.addressOf(c, scope, raw)
+}
+
+// addressIn is the address of the store that a configuration names.
+func (a *App) addressIn(c *config.Config, scope string) (StoreAddress, error) {
+	return a.addressOf(c, scope, "")
+}
+
+func (a *App) addressOf(c *config.Config, scope, raw string) (StoreAddress, error) {
+	at := StoreAddress{Secret: c.Raft.Password, Accept: c.Raft.AcceptPassword, Files: stores.RaftSecurity(c.Raft).Files}
+	if scope != "" {
+		at.Cluster = dcs.BasePath(c.Namespace, scope)
 	}
 	switch {
 	case raw != "":
@@ -141,6 +156,7 @@ type session struct {
 	name   string // of the cluster
 	store  dcs.Store
 	legacy bool // the words of 3.0.4 are asked for
+	stays  bool // also when the cluster was moved to another store
 }
 
 // open loads the configuration and connects to the store of the named cluster; the
@@ -180,7 +196,11 @@ func (s *session) view(ctx context.Context) (cluster, error) {
 	if err != nil {
 		return cluster{}, fmt.Errorf("read cluster %s: %w", s.name, err)
 	}
-	return readCluster(s.name, v), nil
+	c := readCluster(s.name, v)
+	if c.Move.Is(events.MoveTarget) && !s.stays && !s.follow(ctx, &c) {
+		return cluster{}, fail("Cluster %s has been moved to another store, %s: give the file of a member that works there, or its address by -d", s.name, c.Move.To)
+	}
+	return c, nil
 }
 
 // look reads the cluster for somebody who only looks at it: when the store has lost its

@@ -104,7 +104,7 @@ func (c *Cluster) lay() error {
 		if err := errors.Join(os.Mkdir(n.dir, 0o700), os.Mkdir(filepath.Join(n.dir, "run"), 0o700)); err != nil {
 			return fmt.Errorf("make node %s: %w", n.name, err)
 		}
-		if err := os.WriteFile(n.ConfigFile(), []byte(n.configuration()), 0o600); err != nil {
+		if err := os.WriteFile(n.ConfigFile(), []byte(n.configuration(c.opt.Store, "")), 0o600); err != nil {
 			return fmt.Errorf("make node %s: %w", n.name, err)
 		}
 	}

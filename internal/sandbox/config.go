@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -9,11 +10,13 @@ import (
 
 // configuration writes a node's patroni.yml. It sets what a sandbox needs and leaves the
 // rest, durability above all, at PostgreSQL's defaults.
-func (n *Node) configuration() string {
+func (n *Node) configuration(store, target string) string {
 	o := n.c.opt
-	store := o.Store
 	if store == "" {
-		store = n.raftSection()
+		store = n.RaftSection()
+	}
+	if target != "" {
+		target = "  dcs_target:\n    " + strings.ReplaceAll(strings.TrimSpace(target), "\n", "\n    ") + "\n"
 	}
 	return fmt.Sprintf(`scope: %[1]s
 name: %[2]s
@@ -65,13 +68,22 @@ regent:
   run_dir: %[5]s/run
   journal:
     dir: %[5]s/journal
-`,
+%[14]s`,
 		o.Scope, n.name, n.restPort, strings.TrimSpace(store), n.dir, n.c.secret,
-		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings(), o.Sync)
+		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings(), o.Sync, target)
 }
 
-// raftSection makes the nodes the embedded store of each other.
-func (n *Node) raftSection() string {
+// NameStores writes the node's file anew, with these sections for the store and for the one
+// that the cluster is to be moved to; an empty one is the embedded store, or no target.
+func (n *Node) NameStores(store, target string) error {
+	if err := os.WriteFile(n.ConfigFile(), []byte(n.configuration(store, target)), 0o600); err != nil {
+		return fmt.Errorf("write the file of %s: %w", n.name, err)
+	}
+	return nil
+}
+
+// RaftSection makes the nodes the embedded store of each other.
+func (n *Node) RaftSection() string {
 	var partners []string
 	for _, other := range n.c.nodes {
 		if other != n {
