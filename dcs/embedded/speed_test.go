@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -64,7 +65,12 @@ func lameCluster(t *testing.T) (*cluster, []*lame) {
 			return disks[i]
 		}
 	}
-	return c.startAll(), disks
+	c.startAll()
+	// Until a node knows itself a part of the cluster it asks through any other, for as long as that takes.
+	eventually(t, "all take part", func() bool {
+		return !slices.ContainsFunc(c.nodes, func(n *node) bool { return !n.store.participating() })
+	})
+	return c, disks
 }
 
 // A write of the leader's stands still: it falls silent, another leads, and its own node
