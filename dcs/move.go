@@ -118,12 +118,16 @@ func CopyMove(from, target View, epoch string) (Txn, error) {
 	return t, nil
 }
 
-// CopyStatus is the transaction that copies the last known position and the slots to keep,
-// as long as the target's config is at that version.
-func CopyStatus(from View, copied events.Revision) (Txn, bool) {
-	kv, ok := from.Get(KeyStatus)
-	return Txn{
+// CopyRest is the transaction that copies the last known position and the slots to keep, and
+// takes away what an earlier stay has left of wishes and synchronous standbys, as long as the
+// target's config is at that version.
+func CopyRest(from View, copied events.Revision) Txn {
+	t := Txn{
 		Guards: []Guard{{Key: KeyConfig, Version: copied}},
-		Writes: []Write{Put(KeyStatus, kv.Value)},
-	}, ok
+		Writes: []Write{{Key: KeyFailover, Delete: true}, {Key: KeySync, Delete: true}},
+	}
+	if kv, ok := from.Get(KeyStatus); ok {
+		t.Writes = append(t.Writes, Put(KeyStatus, kv.Value))
+	}
+	return t
 }

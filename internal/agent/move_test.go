@@ -135,6 +135,11 @@ func (w *twoStores) move(a *Agent, action fsm.Action) dcs.Txn {
 func TestTheCopyDoesNotDecide(t *testing.T) {
 	w := newTwoStores(t)
 	w.begin()
+	// The cluster was here before, and left; a wish stayed.
+	w.commit(1, dcs.Txn{Writes: []dcs.Write{
+		dcs.Put(dcs.KeyConfig, dcs.EncodeMove(nil, &events.StoreMove{Epoch: "e0", Phase: events.MoveTarget})),
+		dcs.Put(dcs.KeyFailover, []byte(`{"leader":"pg01"}`)), dcs.Put(dcs.KeySync, []byte(`{"leader":"pg01","sync_standby":"pg03"}`)),
+	}})
 	a, v := w.agent("pg01"), w.view(0)
 	act := fsm.CopyTarget{Epoch: "e1", Config: v.Config.Stored(), Sync: v.Sync.Version}
 	rev, err := a.copyTarget(t.Context(), w.store[1], act)
@@ -143,7 +148,7 @@ func TestTheCopyDoesNotDecide(t *testing.T) {
 	}
 	there := w.view(1)
 	if !there.Move.Is(events.MoveIncoming) || there.Config.Stored() != rev || there.Initialize.SystemID != v.Initialize.SystemID ||
-		there.Status.Optime != 9 || there.Leader.Locked() || len(there.Members) != 0 {
+		there.Status.Optime != 9 || there.Leader.Locked() || len(there.Members) != 0 || there.Failover.Pending() || there.Sync.Leader != "" {
 		t.Errorf("the copy reads %+v, written at %d", there, rev)
 	}
 	// Again, as after an answer that didn't come; then under a configuration that has changed.
