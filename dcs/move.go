@@ -98,6 +98,9 @@ func CopyMove(from, target View, epoch string) (Txn, error) {
 		return Txn{}, fmt.Errorf("copy to the target: %w: it has a configuration of its own, and was neither left nor prepared by a move", ErrRefused)
 	case now.Leader.Locked() && (!m.Is(events.MoveIncoming) || m.Epoch != epoch):
 		return Txn{}, fmt.Errorf("copy to the target: %w: %s leads there", ErrRefused, now.Leader.Name)
+	case old.Sync.Leader != "" || synchronous(from):
+		// The sync key is changed in the old store without regard to the move (S14).
+		return Txn{}, fmt.Errorf("copy to the target: %w: synchronous mode is on", ErrRefused)
 	case !old.Initialize.SystemID.Valid():
 		return Txn{}, fmt.Errorf("copy to the target: %w: there is no cluster to be copied", ErrRefused)
 	}
@@ -116,6 +119,13 @@ func CopyMove(from, target View, epoch string) (Txn, error) {
 		t.Writes = append(t.Writes, Write{Key: KeyHistory, Delete: true})
 	}
 	return t, nil
+}
+
+// synchronous reports whether the configuration asks for synchronous mode, of either kind.
+func synchronous(v View) bool {
+	kv, _ := v.Get(KeyConfig)
+	mode := ofRaw(kv.Value).get("synchronous_mode")
+	return isOn(mode) || mode.str() == "quorum"
 }
 
 // CopyRest is the transaction that copies the last known position and the slots to keep, and

@@ -161,6 +161,19 @@ func TestTheCopyDoesNotDecide(t *testing.T) {
 	}
 }
 
+func TestNothingIsCopiedInSynchronousMode(t *testing.T) {
+	for _, config := range []string{`{"synchronous_mode":true}`, `{"synchronous_mode":"on"}`, `{"synchronous_mode":"quorum"}`} {
+		w := newTwoStores(t)
+		w.commit(0, dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyConfig, []byte(config))}})
+		w.begin()
+		v := w.view(0)
+		_, err := w.agent("pg01").copyTarget(t.Context(), w.store[1], fsm.CopyTarget{Epoch: "e1", Config: v.Config.Stored(), Sync: v.Sync.Version})
+		if !errors.Is(err, dcs.ErrRefused) {
+			t.Errorf("with %s: %v", config, err)
+		}
+	}
+}
+
 func TestACopyReplacesNoOtherCluster(t *testing.T) {
 	for name, put := range map[string][]dcs.Write{
 		"another cluster": {dcs.Put(dcs.KeyInitialize, []byte("7000000000000000002"))},
