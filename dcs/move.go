@@ -98,6 +98,9 @@ func CopyMove(from, target View, epoch string) (Txn, error) {
 		return Txn{}, fmt.Errorf("copy to the target: %w: it has a configuration of its own, and was neither left nor prepared by a move", ErrRefused)
 	case now.Leader.Locked() && (!m.Is(events.MoveIncoming) || m.Epoch != epoch):
 		return Txn{}, fmt.Errorf("copy to the target: %w: %s leads there", ErrRefused, now.Leader.Name)
+	case old.Sync.Leader != "" || synchronous(from):
+		// The sync key is changed in the old store without regard to the move (S14).
+		return Txn{}, fmt.Errorf("copy to the target: %w: synchronous mode is on", ErrRefused)
 	case !old.Initialize.SystemID.Valid():
 		return Txn{}, fmt.Errorf("copy to the target: %w: there is no cluster to be copied", ErrRefused)
 	}
@@ -118,12 +121,23 @@ func CopyMove(from, target View, epoch string) (Txn, error) {
 	return t, nil
 }
 
-// CopyStatus is the transaction that copies the last known position and the slots to keep,
-// as long as the target's config is at that version.
-func CopyStatus(from View, copied events.Revision) (Txn, bool) {
-	kv, ok := from.Get(KeyStatus)
-	return Txn{
+// synchronous reports whether the configuration asks for synchronous mode, of either kind.
+func synchronous(v View) bool {
+	kv, _ := v.Get(KeyConfig)
+	mode := ofRaw(kv.Value).get("synchronous_mode")
+	return isOn(mode) || mode.str() == "quorum"
+}
+
+// CopyRest is the transaction that copies the last known position and the slots to keep, and
+// takes away what an earlier stay has left of wishes and synchronous standbys, as long as the
+// target's config is at that version.
+func CopyRest(from View, copied events.Revision) Txn {
+	t := Txn{
 		Guards: []Guard{{Key: KeyConfig, Version: copied}},
-		Writes: []Write{Put(KeyStatus, kv.Value)},
-	}, ok
+		Writes: []Write{{Key: KeyFailover, Delete: true}, {Key: KeySync, Delete: true}},
+	}
+	if kv, ok := from.Get(KeyStatus); ok {
+		t.Writes = append(t.Writes, Put(KeyStatus, kv.Value))
+	}
+	return t
 }

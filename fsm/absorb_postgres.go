@@ -97,18 +97,7 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	if !e.landed(ev.ID, ev.Action) {
 		return
 	}
-	if e.Op != nil && e.Op.ID == ev.ID {
-		e.Op = nil
-		e.Postgres.After = e.Now
-		if ev.Action == (Stop{}).Kind() && ev.Class == events.Done {
-			e.serverGone()
-		}
-		if ev.Result.Postgres != nil {
-			e.observe(*ev.Result.Postgres)
-		} else {
-			e.order(ObservePostgres{})
-		}
-	}
+	e.operated(ev)
 	done := ev.Class == events.Done
 	if tended(ev.Action) {
 		e.Store.TendedAt = e.Now
@@ -164,6 +153,23 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 			e.Keeper.Why = ev.Why
 			e.order(ObservePostgres{})
 		}
+	}
+}
+
+// operated: if it was PostgreSQL's operation, that is over, and PostgreSQL is looked at.
+func (e *effects) operated(ev events.ActionFinished) {
+	if e.Op == nil || e.Op.ID != ev.ID {
+		return
+	}
+	e.Op = nil
+	e.Postgres.After = e.Now
+	if ev.Action == (Stop{}).Kind() && ev.Class == events.Done {
+		e.serverGone()
+	}
+	if ev.Result.Postgres != nil {
+		e.observe(*ev.Result.Postgres)
+	} else {
+		e.order(ObservePostgres{})
 	}
 }
 

@@ -27,7 +27,12 @@ func Violations(before, after State, d Decision) []string {
 				after.pg().Data.SystemID != after.view().Initialize.SystemID {
 				bad("%s is ordered on another cluster's data", o.Action.Kind())
 			}
+		case AcquireLeader:
+			out = append(out, acquiredUnderMove(after, o.Action.(AcquireLeader))...)
 		case HandOver, ReleaseLeader:
+			if h, ok := o.Action.(HandOver); ok && h.Config != after.view().Config.Stored() {
+				bad("hand-over is not guarded by the config key that was read")
+			}
 			if h, ok := o.Action.(HandOver); ok && (h.To == after.Self || after.Demote.Shut && after.doing(Stop{})) {
 				continue // to a lease of our own; or nothing but the server's last processes is left (S15)
 			}
@@ -56,6 +61,19 @@ func Violations(before, after State, d Decision) []string {
 	}
 	if after.Op != nil && !after.inFlightID(*after.Op) {
 		bad("operation %s is noted, and not in flight", after.Op.Kind)
+	}
+	return out
+}
+
+// acquiredUnderMove: the leader key is taken under the config key that was read, and not
+// at all where a move to another store bars it (ADR 0023).
+func acquiredUnderMove(s State, a AcquireLeader) []string {
+	var out []string
+	if a.Config != s.view().Config.Stored() {
+		out = append(out, "acquire-leader is not guarded by the config key that was read")
+	}
+	if why := s.moveBars(); why != "" && !s.holds() {
+		out = append(out, "acquire-leader is ordered although "+why)
 	}
 	return out
 }

@@ -236,7 +236,7 @@ func (s *State) moveWaits() string {
 	switch {
 	case s.Settings.Pause:
 		return "maintenance mode is on"
-	case v.Sync.Leader != "":
+	case v.Sync.Leader != "" || s.Settings.Sync:
 		return "synchronous mode is on"
 	case v.Failover.Pending():
 		return "an operator asked for another leader"

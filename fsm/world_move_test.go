@@ -107,10 +107,8 @@ func (n *node) copyTarget(ctx context.Context, a CopyTarget) (events.Revision, e
 	if err != nil {
 		return 0, err
 	}
-	if t, ok := dcs.CopyStatus(from, rev); ok {
-		if _, err := n.other.Commit(ctx, t); err != nil {
-			return 0, err
-		}
+	if _, err := n.other.Commit(ctx, dcs.CopyRest(from, rev)); err != nil {
+		return 0, err
 	}
 	return rev, nil
 }

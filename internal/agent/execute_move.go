@@ -93,10 +93,8 @@ func (a *Agent) copyTarget(ctx context.Context, target dcs.Store, act fsm.CopyTa
 	if err != nil {
 		return 0, err
 	}
-	if t, ok := dcs.CopyStatus(from, rev); ok {
-		if _, err := target.Commit(ctx, t); err != nil {
-			return 0, err
-		}
+	if _, err := target.Commit(ctx, dcs.CopyRest(from, rev)); err != nil {
+		return 0, err
 	}
 	return rev, nil
 }

@@ -167,19 +167,23 @@ func (a *Agent) renewLease(ctx context.Context, o fsm.Ordered, act fsm.RenewLeas
 }
 
 func (a *Agent) acquireLeader(ctx context.Context, o fsm.Ordered, act fsm.AcquireLeader) {
-	t := dcs.Txn{
-		Guards: []dcs.Guard{
-			{Key: dcs.KeyLeader, Absent: true}, versionGuard(dcs.KeySync, act.Sync), versionGuard(dcs.KeyConfig, act.Config),
-		},
-		Writes: []dcs.Write{{Key: dcs.KeyLeader, Value: []byte(a.opt.Name), Lease: act.Lease}},
-	}
-	rev, err := a.opt.Store.Commit(ctx, t)
+	rev, err := a.opt.Store.Commit(ctx, acquisition(a.opt.Name, act))
 	a.health.note(err)
 	if err == nil {
 		a.mail.put(events.LeaseAcquired{ID: o.ID, Revision: rev})
 		return
 	}
 	a.finished(o, dcs.ClassOf(err), err, events.Result{})
+}
+
+// acquisition takes the leader key if it is free and what the race was judged on still holds.
+func acquisition(self events.NodeName, act fsm.AcquireLeader) dcs.Txn {
+	return dcs.Txn{
+		Guards: []dcs.Guard{
+			{Key: dcs.KeyLeader, Absent: true}, versionGuard(dcs.KeySync, act.Sync), versionGuard(dcs.KeyConfig, act.Config),
+		},
+		Writes: []dcs.Write{{Key: dcs.KeyLeader, Value: []byte(self), Lease: act.Lease}},
+	}
 }
 
 // versionGuard holds if the key is still as it was read; version 0 means absent.

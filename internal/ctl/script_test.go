@@ -258,7 +258,7 @@ func (w *world) command(input string) string {
 		b.WriteString("\n")
 	}
 	for _, call := range w.calls {
-		b.WriteString("[rest] " + call + "\n")
+		b.WriteString("[rest] " + regexp.MustCompile(`"key":"[0-9a-f]+"`).ReplaceAllString(call, `"key":"DRAWN"`) + "\n")
 	}
 	if errs.Len() > 0 {
 		text := strings.ReplaceAll(strings.TrimSuffix(errs.String(), "\n"), w.dir, "DIR")
