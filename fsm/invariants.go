@@ -66,7 +66,7 @@ func Violations(before, after State, d Decision) []string {
 }
 
 // acquiredUnderMove: the leader key is taken under the config key that was read, and not
-// at all where a move to another store bars it (ADR 0023).
+// at all where a move to another store bars it (ADR 0024).
 func acquiredUnderMove(s State, a AcquireLeader) []string {
 	var out []string
 	if a.Config != s.view().Config.Stored() {
