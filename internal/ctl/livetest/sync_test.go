@@ -68,11 +68,11 @@ func (l *live) third(a, b *sandbox.Node) *sandbox.Node {
 // missing are the acknowledged rows that the primary doesn't have.
 func (l *live) missing(w *workload.Writer) int {
 	l.t.Helper()
+	log := w.Log() // before the rows are read: the writer goes on
 	rows, err := workload.Rows(l.ctx, l.primary.DSN())
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	log := w.Log()
 	lost := log.Missing(rows)
 	l.t.Logf("%d rows acknowledged, %d of unknown outcome, %d lost", len(log.Acks), len(log.Unknown), len(lost))
 	return len(lost)
@@ -144,7 +144,7 @@ func TestSynchronousMode(t *testing.T) {
 	}
 	gap := w.Log().LongestGap(from, time.Since(origin))
 	t.Logf("the longest time without a commit: %s", gap.Length())
-	if gap.Length() > 500*time.Millisecond {
+	if gap.Length() > 2*time.Second {
 		t.Errorf("commits waited for a standby that was stopped: %s", gap.Length())
 	}
 	if next := l.synchronous(); next == standby {
