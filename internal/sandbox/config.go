@@ -30,8 +30,7 @@ bootstrap:
     loop_wait: %[8]s
     retry_timeout: %[9]s
     maximum_lag_on_failover: 1048576
-    synchronous_mode: %[13]t
-    postgresql:
+%[13]s    postgresql:
       use_pg_rewind: true
       use_slots: true
       remove_data_directory_on_rewind_failure: true
@@ -67,7 +66,15 @@ regent:
     dir: %[5]s/journal
 `,
 		o.Scope, n.name, n.restPort, strings.TrimSpace(store), n.dir, n.c.secret,
-		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings(), o.Sync)
+		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings(), o.syncSetting())
+}
+
+// syncSetting is said only where it is wanted.
+func (o Options) syncSetting() string {
+	if !o.Sync {
+		return ""
+	}
+	return "    synchronous_mode: true\n"
 }
 
 // raftSection makes the nodes the embedded store of each other.
