@@ -166,7 +166,8 @@ func (d *daemon) configure() error {
 	if d.came != nil {
 		d.moved = d.came.moved
 	} else if d.moved, err = stores.ReadMoved(local.Regent.RunDir); err != nil {
-		return err
+		// Where there is no way to the folder, that is what has to be said.
+		return errors.Join(makeRunDir(local.Regent.RunDir), err)
 	}
 	if d.local, err = d.moved.InForce(local); err != nil {
 		return err
@@ -184,11 +185,18 @@ func refuseRoot(uid int, path string) error {
 		"the data directory, for example: su postgres -c '" + strings.TrimSpace("regent agent "+path) + "'")
 }
 
+func makeRunDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make regent.run_dir: %w: name a folder that this user may write, or create it for it", err)
+	}
+	return nil
+}
+
 // assemble makes everything that can be made without waiting.
 func (d *daemon) assemble(ctx context.Context) error {
 	c := d.local
-	if err := os.MkdirAll(c.Regent.RunDir, 0o700); err != nil {
-		return fmt.Errorf("make regent.run_dir: %w: name a folder that this user may write, or create it for it", err)
+	if err := makeRunDir(c.Regent.RunDir); err != nil {
+		return err
 	}
 	var err error
 	if d.lock, err = agent.LockDataDir(c.Postgres.DataDir, string(c.Name)); err != nil {

@@ -33,8 +33,7 @@ bootstrap:
     loop_wait: %[8]s
     retry_timeout: %[9]s
     maximum_lag_on_failover: 1048576
-    synchronous_mode: %[13]t
-    postgresql:
+%[13]s    postgresql:
       use_pg_rewind: true
       use_slots: true
       remove_data_directory_on_rewind_failure: true
@@ -70,7 +69,15 @@ regent:
     dir: %[5]s/journal
 %[14]s`,
 		o.Scope, n.name, n.restPort, strings.TrimSpace(store), n.dir, n.c.secret,
-		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings(), o.Sync, target)
+		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings(), o.syncSetting(), target)
+}
+
+// syncSetting is said only where it is wanted.
+func (o Options) syncSetting() string {
+	if !o.Sync {
+		return ""
+	}
+	return "    synchronous_mode: true\n"
 }
 
 // NameStores writes the node's file anew, with these sections for the store and for the one
