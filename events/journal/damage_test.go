@@ -274,3 +274,17 @@ func framed(body []byte) []byte {
 	binary.LittleEndian.PutUint32(frame[4:], frameSum(frame))
 	return frame
 }
+
+// What an agent holds while it starts doesn't grow with its journal.
+func TestOnlyTheNewestSnapshotAndWhatFollowsAreKept(t *testing.T) {
+	at := func(kind string, seq uint64) Entry { return Entry{Record: Record{Kind: kind, Seq: seq}} }
+	all := []Entry{at("Tick", 1), at(KindSnapshot, 2), at("Tick", 3), at(KindSnapshot, 4), at("Tick", 5)}
+	if got := sinceSnapshot(all); len(got) != 2 || cap(got) > 4 || got[0].Seq != 4 || got[1].Seq != 5 {
+		t.Errorf("kept %d of capacity %d: %+v", len(got), cap(got), got)
+	}
+	for _, same := range [][]Entry{nil, all[:1], all[1:3]} {
+		if got := sinceSnapshot(same); len(got) != len(same) {
+			t.Errorf("of %d entries %d were kept", len(same), len(got))
+		}
+	}
+}

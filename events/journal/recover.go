@@ -68,10 +68,21 @@ func recoverDir(dir string) (recovery, error) {
 		if r.repair(f, s) {
 			r.out.Segments++
 		}
-		entries = append(entries, s.records...)
+		entries = sinceSnapshot(append(entries, s.records...))
 	}
 	r.collect(entries)
 	return r, nil
+}
+
+// sinceSnapshot drops what precedes the newest snapshot: all segments are read, and a folder may
+// hold far more than an agent should need while it starts. Without a snapshot everything stays.
+func sinceSnapshot(entries []Entry) []Entry {
+	for i := len(entries) - 1; i > 0; i-- {
+		if entries[i].Kind == KindSnapshot {
+			return slices.Clone(entries[i:]) // the rest, and the files it was read from, can be freed
+		}
+	}
+	return entries
 }
 
 // repair makes a segment whole: a torn tail is cut off, anything worse is set aside.
