@@ -59,7 +59,7 @@ func (d *demo) open(ctx context.Context) error {
 // interrupts the demo hasn't asked for them.
 func (d *demo) withLogs(err error) error {
 	if d.interrupted() {
-		return err
+		return errInterrupted
 	}
 	var b strings.Builder
 	for _, n := range d.cluster.Nodes() {

@@ -34,6 +34,9 @@ type Options struct {
 // promises not to happen.
 var ErrPromise = errors.New("a promise was broken")
 
+// errInterrupted is all there is to say of a wait that somebody ended.
+var errInterrupted = errors.New("interrupted before the script was over")
+
 // demo is one run.
 type demo struct {
 	stage
