@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,20 +16,22 @@ import (
 const (
 	// promotePoll is the pause between two looks at whether recovery has ended.
 	promotePoll = 2 * time.Millisecond
-	// slowRetry is the wal_retrieve_retry_interval from which a promotion would
-	// noticeably wait for it.
-	slowRetry = 250 * time.Millisecond
+	// firstWake is how long recovery is given before its process is woken; each next
+	// time it is given twice as long, up to lastWake.
+	firstWake = 5 * time.Millisecond
+	lastWake  = time.Second
 )
 
 // Promote makes a standby the primary and returns its new timeline when it accepts
 // writes. The keeper is armed with the grant before PostgreSQL hears of it (S3). A
 // server that is a primary already only has its grant extended.
 //
-// It avoids the five-second trap: a startup process that has just lost its
-// upstream sleeps wal_retrieve_retry_interval before it looks at anything else, so
-// a long one is lowered first. ErrRefused: the keeper refused (a past deadline, a
-// fence), or no server runs. ErrUnknown: the signal was sent and recovery hasn't
-// ended before ctx; the server may become a primary yet and is armed.
+// It avoids the five-second trap: a startup process that hears of the promotion while
+// it asks for a walreceiver gives that one up and sleeps wal_retrieve_retry_interval
+// before it looks at anything else. So it is woken until recovery has ended.
+// ErrRefused: the keeper refused (a past deadline, a fence), or no server runs.
+// ErrUnknown: the signal was sent and recovery hasn't ended before ctx; the server may
+// become a primary yet and is armed.
 //
 // names, if given, is what commits will wait for: it is in force before the keeper is
 // asked, or the server isn't promoted.
@@ -63,30 +66,42 @@ func (m *Manager) promote(ctx context.Context, names *events.SyncNames, may perm
 	}
 	var tl events.Timeline
 	err = m.withLocal(ctx, op, func(conn *pgconn.PgConn) error {
-		recovering, err := m.disarmTrap(ctx, conn)
+		rec, err := recoveryOf(ctx, conn)
 		if err != nil {
 			return err
 		}
-		if recovering && names != nil {
-			if err := m.holdNames(ctx, conn, *names); err != nil {
+		if rec.running {
+			if err := m.prepare(ctx, conn, rec, names); err != nil {
 				return err
 			}
 		}
-		if recovering {
-			if control, err := m.Control(ctx); err == nil {
-				m.dropHalfReceived(ctx, control)
-			}
-		}
-		if err := m.askPromotion(may, recovering); err != nil {
+		if err := m.askPromotion(may, rec.running); err != nil {
 			return fromKeeper("ask the keeper", err)
 		}
-		tl, err = awaitPromotion(ctx, conn)
+		tl, err = awaitPromotion(ctx, conn, rec)
 		if err != nil {
 			return classed(ErrUnknown, "await the end of recovery", err)
 		}
 		return nil
 	})
 	return tl, err
+}
+
+// prepare makes a standby ready for its promotion. The control file is read only if there
+// is something to look for: that takes a process of its own, and writers are waiting.
+func (m *Manager) prepare(ctx context.Context, conn *pgconn.PgConn, rec recovery, names *events.SyncNames) error {
+	if names != nil {
+		if err := m.holdNames(ctx, conn, *names); err != nil {
+			return err
+		}
+	}
+	if newer, err := m.config().newerHistories(rec.timeline); err == nil && len(newer) == 0 {
+		return nil
+	}
+	if control, err := m.Control(ctx); err == nil {
+		m.dropHalfReceived(ctx, control)
+	}
+	return nil
 }
 
 // askPromotion has the keeper arm the server and, unless recovery is over or ending
@@ -102,74 +117,36 @@ func (m *Manager) askPromotion(may permission, recovering bool) error {
 	return may.renew()
 }
 
-// disarmTrap makes sure that the retry interval in force is short, and says whether
-// there is a recovery to end at all.
-func (m *Manager) disarmTrap(ctx context.Context, conn *pgconn.PgConn) (recovering bool, err error) {
-	recovering, interval, err := retryState(ctx, conn)
-	if err != nil || !recovering || interval < slowRetry {
-		return recovering, err
-	}
-	m.log.Info("lowering wal_retrieve_retry_interval for the promotion", "was", interval)
-	// ALTER SYSTEM can't be used: a standby takes it, but it would outlive this. The
-	// configuration of a detached standby is what is written, with the short interval.
-	if err := m.detachFast(ctx); err != nil {
-		return recovering, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
-	defer cancel()
-	for {
-		recovering, interval, err = retryState(ctx, conn)
-		if err != nil || !recovering || interval < slowRetry {
-			return recovering, err
-		}
-		if err := pause(ctx, reloadPoll); err != nil {
-			return recovering, classed(ErrUnavailable, "lower wal_retrieve_retry_interval", err)
-		}
-	}
+// recovery is what a server says of its recovery.
+type recovery struct {
+	running  bool
+	startup  int             // the process that replays; 0 if it isn't shown
+	timeline events.Timeline // as the control file has it: see ControlData.Timeline
 }
 
-// detachFast writes a configuration with the short interval, whatever the user's
-// parameters say, and reloads.
-func (m *Manager) detachFast(ctx context.Context) error {
-	cfg := m.config()
-	cfg.Parameters = withParameter(cfg.Parameters, "wal_retrieve_retry_interval", retryInterval)
-	version, err := m.ServerVersion(ctx)
+func recoveryOf(ctx context.Context, conn *pgconn.PgConn) (recovery, error) {
+	r, err := row(ctx, conn, `SELECT pg_catalog.pg_is_in_recovery(),
+		(SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'startup' LIMIT 1),
+		greatest(c.timeline_id, r.min_recovery_end_timeline)
+		FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r`)
 	if err != nil {
-		return err
+		return recovery{}, fmt.Errorf("ask for the role: %w", err)
 	}
-	content, err := m.generateConf(ctx, cfg, version, RoleReplica, nil, m.heldFor(cfg, RoleReplica))
-	if err != nil {
-		return err
-	}
-	if _, err := writeFile(cfg.confPath("postgresql.conf"), []byte(content), 0o600); err != nil {
-		return classed(ErrUnavailable, "write configuration", err)
-	}
-	return m.signalReload(ctx)
+	return recovery{running: r[0] == "t", startup: atoi(r[1]), timeline: events.Timeline(atoi(r[2]))}, nil
 }
 
-// withParameter returns a copy of the parameters with one set.
-func withParameter(params map[string]string, name, value string) map[string]string {
-	out := map[string]string{name: value}
-	for n, v := range params {
-		if n != name {
-			out[n] = v
-		}
+// wake makes the startup process look around, whatever it waits for: a reload of its
+// configuration sets the latch that it sleeps on. Promotion wakes it once, and that may
+// be too early.
+func (r recovery) wake() {
+	if r.startup > 0 {
+		_ = syscall.Kill(r.startup, syscall.SIGHUP) // gone: recovery has ended
 	}
-	return out
-}
-
-// retryState asks for the role and the retry interval in force.
-func retryState(ctx context.Context, conn *pgconn.PgConn) (recovering bool, interval time.Duration, err error) {
-	r, err := row(ctx, conn, `SELECT pg_catalog.pg_is_in_recovery(), setting FROM pg_catalog.pg_settings
-		WHERE name = 'wal_retrieve_retry_interval'`)
-	if err != nil {
-		return false, 0, fmt.Errorf("ask for the role: %w", err)
-	}
-	return r[0] == "t", time.Duration(atoi(r[1])) * time.Millisecond, nil
 }
 
 // awaitPromotion returns the timeline as soon as the server has left recovery.
-func awaitPromotion(ctx context.Context, conn *pgconn.PgConn) (events.Timeline, error) {
+func awaitPromotion(ctx context.Context, conn *pgconn.PgConn, rec recovery) (events.Timeline, error) {
+	patience, woken := firstWake, time.Now()
 	for {
 		r, err := row(ctx, conn, `SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
 			THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END`)
@@ -178,6 +155,10 @@ func awaitPromotion(ctx context.Context, conn *pgconn.PgConn) (events.Timeline, 
 		}
 		if tl := parseTimelineHex(r[0]); tl != 0 {
 			return tl, nil
+		}
+		if time.Since(woken) >= patience {
+			rec.wake()
+			patience, woken = min(2*patience, lastWake), time.Now()
 		}
 		if err := pause(ctx, promotePoll); err != nil {
 			return 0, err

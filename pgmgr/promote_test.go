@@ -67,17 +67,17 @@ func TestPromotionAvoidsTheTrapOfALongRetryInterval(t *testing.T) {
 		}
 		conn, err := b.session()
 		b.must("connect", err)
-		recovering, err := b.disarmTrap(b.ctx(), conn)
-		b.must("disarm the trap", err)
-		if !recovering {
-			t.Fatal("the replica isn't one")
+		rec, err := recoveryOf(b.ctx(), conn)
+		b.must("ask for the role", err)
+		if !rec.running || rec.startup == 0 || rec.timeline != 1 {
+			t.Fatalf("the replica says of its recovery: %+v", rec)
 		}
 		b.signal(syscall.SIGSTOP)
 		a.kill()
 		b.must("promote", b.k.Promote(b.ctx(), *longGrant()))
 		began := time.Now()
 		b.signal(syscall.SIGCONT)
-		_, err = awaitPromotion(b.ctx(), conn)
+		_, err = awaitPromotion(b.ctx(), conn, rec)
 		hangUp(conn)
 		b.must("await the promotion", err)
 		took := time.Since(began)

@@ -3,6 +3,7 @@ package pgmgr
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 
 	"github.com/pgregent/regent/events"
@@ -109,7 +110,9 @@ func TestHeldNamesAreKept(t *testing.T) {
 	// Switched off: until the machine says so, the names stay.
 	cfg := a.config()
 	cfg.Sync = false
-	cfg.Parameters = withParameter(cfg.Parameters, gucSyncNames, "own")
+	params := map[string]string{gucSyncNames: "own"}
+	maps.Copy(params, cfg.Parameters)
+	cfg.Parameters = params
 	a.must("reconfigure", a.Reconfigure(cfg))
 	if _, err := a.WriteConfig(a.ctx(), RolePrimary, nil); err != nil {
 		t.Fatal(err)

@@ -52,6 +52,7 @@ func agentCommand() *cobra.Command {
 			if check {
 				return checkStart(cmd.Context(), path)
 			}
+			oneProcessor()
 			return runAgent(cmd.Context(), path)
 		},
 	}

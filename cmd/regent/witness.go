@@ -32,6 +32,7 @@ func witnessCommand() *cobra.Command {
 			signals := make(chan os.Signal, 8)
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 			defer signal.Stop(signals)
+			oneProcessor()
 			return runWitness(cmd.Context(), args[0], os.Environ(), os.Geteuid(), signals)
 		},
 	}

@@ -163,33 +163,6 @@ func (o *offices) tick(ctx context.Context) {
 	}
 }
 
-// nudge follows every change of the content, while this node leads, with an empty
-// entry. Followers learn what is committed only from the next entry or from the idle
-// repetition (Timings.Commit), so without it they would see each change that much
-// later, and failover would wait for them.
-func (s *Store) nudge(ctx context.Context) {
-	var done uint64
-	for {
-		changed := s.replica.changed.wait()
-		_, index := s.replica.content()
-		if index > done && s.current() != nil && len(s.configuration().Servers) > 1 {
-			done = index
-			asked := s.cfg.now()
-			bounded, cancel := context.WithTimeout(ctx, time.Second)
-			if err := s.wait(bounded, func() raft.Future { return s.raft.Barrier(time.Second) }); err == nil {
-				s.noteQuorum(asked)
-			}
-			cancel()
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-		}
-	}
-}
-
 // wait waits for one of raft's futures, but no longer than ctx. Raft's own time-outs
 // bound only how long a call queues: an entry of a leader that was cut off ends when
 // the leader notices.

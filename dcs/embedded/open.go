@@ -79,6 +79,7 @@ func assemble(cfg Config, quiet *throttle, folder *folder, inner net.Listener) (
 		}
 		return raft.Configuration{}
 	})
+	s.transport.self = folder.id
 	s.transport.leads = func(id raft.ServerID, term uint64) bool {
 		r := running.Load()
 		return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term &&
@@ -148,7 +149,7 @@ func (s *Store) start(inner net.Listener) {
 	s.run.Go(func() { s.transport.run(s.life, s.cfg.now, s.raft, s.applied) })
 	s.run.Go(func() { s.offices.follow(s.life) })
 	s.run.Go(func() { s.offices.run(s.life) })
-	s.run.Go(func() { s.nudge(s.life) })
+	s.run.Go(func() { (&herald{store: s, busy: map[raft.ServerID]bool{}}).run(s.life) })
 	s.run.Go(func() { s.place(s.life) })
 	s.run.Go(func() { s.membership(s.life) })
 	s.run.Go(func() {

@@ -25,7 +25,7 @@ func TestAFolderPutBackFromABackupIsRefused(t *testing.T) {
 	}
 	c.start(old) // its own folder, a restart like any other
 	rev := c.put(c.nodes[old].store, "k", "2", "")
-	eventually(t, "the node has confirmed it", func() bool { v, _ := c.nodes[old].store.replica.content(); return v.Revision >= rev })
+	eventually(t, "the node has confirmed it", func() bool { v := c.nodes[old].store.replica.content(); return v.Revision >= rev })
 	c.stop(old)
 	c.start(old)
 	c.stop(old)

@@ -136,7 +136,7 @@ func (f *folder) read() (Copy, error) {
 		}
 		out.Term, out.Index = entry.Term, entry.Index
 	}
-	v, _ := replica.content()
+	v := replica.content()
 	out.Revision, out.Keys, out.Holder = v.Revision, len(v.KVs), string(replica.holder())
 	return out, nil
 }

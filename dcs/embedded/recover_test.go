@@ -88,7 +88,7 @@ func TestWhatIsAliveIsNotReplaced(t *testing.T) {
 	c := newCluster(t, 3).startAll()
 	c.put(c.nodes[0].store, "k", "1", "")
 	c.sameServers(3)
-	eventually(t, "the node has it", func() bool { v, _ := c.nodes[0].store.replica.content(); return len(v.KVs) == 1 })
+	eventually(t, "the node has it", func() bool { v := c.nodes[0].store.replica.content(); return len(v.KVs) == 1 })
 	c.stop(0)
 	cfg := c.nodes[0].cfg
 	old, err := Inspect(cfg.DataDir, cfg.Name)

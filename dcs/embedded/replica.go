@@ -33,7 +33,7 @@ type replica struct {
 	// clock stands for, or a later one. Zero: never.
 	applied events.Instant
 	view    dcs.View // of the content; rebuilt when the revision grows, never changed in place
-	index   uint64   // of the last entry that changed the content
+	changer position // the last entry that changed the content
 }
 
 func newReplica(now func() events.Instant) *replica {
@@ -46,7 +46,7 @@ func (r *replica) Apply(entry *raft.Log) any {
 	term, next, any := r.machine.NextDeadline()
 	result := r.machine.Apply(entry.Term, entry.Data)
 	r.applied = r.now()
-	changed := r.refresh(entry.Index)
+	changed := r.refresh(position{entry.Index, entry.Term})
 	r.queued.applied(entry.Index)
 	term2, next2, any2 := r.machine.NextDeadline()
 	r.mu.Unlock()
@@ -68,21 +68,28 @@ func (r *replica) lastApplied() events.Instant {
 }
 
 // refresh rebuilds the view if the content changed. The caller holds mu.
-func (r *replica) refresh(index uint64) bool {
+func (r *replica) refresh(by position) bool {
 	if r.machine.Revision() == r.view.Revision && r.view.KVs != nil {
 		return false
 	}
 	before := r.view.Revision
 	r.view = dcs.View{Revision: r.machine.Revision(), KVs: r.machine.Content()}
-	r.index = index
+	r.changer = by
 	return r.view.Revision != before
 }
 
 // content is the view without its age.
-func (r *replica) content() (v dcs.View, index uint64) {
+func (r *replica) content() dcs.View {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.view, r.index
+	return r.view
+}
+
+// newest is the last entry that changed the content.
+func (r *replica) newest() position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changer
 }
 
 // holder is the value of the leader key, empty when there is none.
@@ -119,7 +126,7 @@ func (r *replica) Restore(from io.ReadCloser) error {
 	err = r.machine.Restore(data)
 	if err == nil {
 		r.applied = r.now() // later than when the clock moved, which is the safe side
-		r.refresh(r.index)
+		r.refresh(r.changer)
 		if r.running.Load() {
 			r.queued.restored()
 		}

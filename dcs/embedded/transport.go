@@ -147,6 +147,7 @@ func (a idAddresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 // whose disk stands still.
 type transport struct {
 	*raft.NetworkTransport
+	self     raft.ServerID
 	layer    *streamLayer
 	requests chan raft.RPC
 	heard    contact

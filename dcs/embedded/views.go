@@ -40,7 +40,7 @@ func (s *Store) localView() dcs.View {
 	// The age is taken first: content can only be newer than it claims.
 	now := s.cfg.now()
 	since, ok := s.knownSince()
-	v, _ := s.replica.content()
+	v := s.replica.content()
 	v.At, v.Age = now, -1
 	if ok {
 		v.Age = max(0, now.Sub(since))
