@@ -2,12 +2,15 @@ package pgmgr
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/pgregent/regent/events"
 )
 
 // dropHalfReceived removes the first segment of each timeline of which nothing but the
@@ -47,6 +50,32 @@ func (m *Manager) dropHalfReceived(ctx context.Context, c ControlData) {
 			m.log.Warn("looking for half-received timelines", "timeline", uint32(tl), "err", err)
 		}
 	}
+}
+
+// begun reports whether a timeline's WAL has arrived here up to and with its first record,
+// which is at birth. It looks at the address of the page and at the record's length, the
+// first field of every record: a page arrives whole, or as far as the upstream had written,
+// which is beyond that record. pg_waldump would take a process of its own. false: it hasn't,
+// or that needs a closer look.
+func (c Config) begun(tl events.Timeline, birth events.LSN, control ControlData) bool {
+	if control.WALBlockSize <= 0 || control.WALSegmentSize <= 0 {
+		return false
+	}
+	within := uint64(birth) % uint64(control.WALBlockSize)
+	if within < walLongHeader { // the record is behind the header of the page, whose length varies
+		return false
+	}
+	f, err := os.Open(filepath.Join(c.DataDir, "pg_wal", control.walFile(tl, birth)))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	page := make([]byte, within+4)
+	start := uint64(birth) - within
+	if _, err := f.ReadAt(page, int64(start%uint64(control.WALSegmentSize))); err != nil {
+		return false
+	}
+	return binary.NativeEndian.Uint64(page[8:]) == start && binary.NativeEndian.Uint32(page[within:]) != 0
 }
 
 func removeSegment(path string) error {

@@ -95,11 +95,18 @@ func (m *Manager) prepare(ctx context.Context, conn *pgconn.PgConn, rec recovery
 			return err
 		}
 	}
-	if newer, err := m.config().newerHistories(rec.timeline); err == nil && len(newer) == 0 {
-		return nil
+	newer, err := m.config().newerHistories(rec.control.CheckpointTL)
+	if err != nil {
+		return nil // said when PostgreSQL is started
 	}
-	if control, err := m.Control(ctx); err == nil {
-		m.dropHalfReceived(ctx, control)
+	for tl, ancestors := range newer {
+		if len(ancestors) > 0 && m.config().begun(tl, ancestors[len(ancestors)-1].LSN, rec.control) {
+			continue
+		}
+		if control, err := m.Control(ctx); err == nil {
+			m.dropHalfReceived(ctx, control)
+		}
+		break
 	}
 	return nil
 }
@@ -119,20 +126,22 @@ func (m *Manager) askPromotion(may permission, recovering bool) error {
 
 // recovery is what a server says of its recovery.
 type recovery struct {
-	running  bool
-	startup  int             // the process that replays; 0 if it isn't shown
-	timeline events.Timeline // as the control file has it: see ControlData.Timeline
+	running bool
+	startup int         // the process that replays; 0 if it isn't shown
+	control ControlData // sizes, and the newest timeline as CheckpointTL; nothing else
 }
 
 func recoveryOf(ctx context.Context, conn *pgconn.PgConn) (recovery, error) {
 	r, err := row(ctx, conn, `SELECT pg_catalog.pg_is_in_recovery(),
 		(SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'startup' LIMIT 1),
-		greatest(c.timeline_id, r.min_recovery_end_timeline)
-		FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r`)
+		greatest(c.timeline_id, r.min_recovery_end_timeline), i.wal_block_size, i.bytes_per_wal_segment
+		FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r, pg_catalog.pg_control_init() i`)
 	if err != nil {
 		return recovery{}, fmt.Errorf("ask for the role: %w", err)
 	}
-	return recovery{running: r[0] == "t", startup: atoi(r[1]), timeline: events.Timeline(atoi(r[2]))}, nil
+	return recovery{running: r[0] == "t", startup: atoi(r[1]), control: ControlData{
+		CheckpointTL: events.Timeline(atoi(r[2])), WALBlockSize: atoi(r[3]), WALSegmentSize: atoi(r[4]),
+	}}, nil
 }
 
 // wake makes the startup process look around, whatever it waits for: a reload of its
