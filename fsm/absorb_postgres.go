@@ -100,7 +100,7 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	e.operated(ev)
 	done := ev.Class == events.Done
 	if tended(ev.Action) {
-		e.Store.TendedAt = e.Now
+		e.Store.TendedAt, e.Store.Tended = e.Now, max(e.Store.Tended, ev.Result.Revision)
 	}
 	if storedKind(ev.Action) && (ev.Class == events.Unavailable || ev.Class == events.Unknown) {
 		e.Store.RetryAt = e.Now.Add(e.Settings.LoopWait / 4)

@@ -48,7 +48,8 @@ func (e *effects) once(a Action) {
 	if e.InFlight(a) || (Stored(a) && e.Now < e.Store.RetryAt) {
 		return
 	}
-	if tended(a.Kind()) && e.Store.At <= e.Store.TendedAt && e.Now < e.Store.TendedAt.Add(e.Settings.LoopWait) {
+	old := e.Store.At <= e.Store.TendedAt || e.Store.View.Revision < e.Store.Tended
+	if tended(a.Kind()) && old && e.Now < e.Store.TendedAt.Add(e.Settings.LoopWait) {
 		return
 	}
 	e.order(a)

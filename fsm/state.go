@@ -101,8 +101,9 @@ type StoreState struct {
 	// ResumedAt is when maintenance mode was seen to be over.
 	ResumedAt events.Instant `json:"resumed_at,omitempty"`
 	// TendedAt is when a write of a shared key ended; the next one waits for a view
-	// that shows what came of it.
-	TendedAt events.Instant `json:"tended_at,omitempty"`
+	// that shows what came of it, which is at Tended if it is known to have happened.
+	TendedAt events.Instant  `json:"tended_at,omitempty"`
+	Tended   events.Revision `json:"tended,omitempty"`
 	// RetryAt holds back the next read after one that failed.
 	RetryAt events.Instant `json:"retry_at,omitempty"`
 	// DownSince is when the store stopped answering; 0: it answers.
