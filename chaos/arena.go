@@ -11,6 +11,7 @@ import (
 	"github.com/pgregent/regent/chaos/judge"
 	"github.com/pgregent/regent/internal/replay"
 	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/history"
 	"github.com/pgregent/regent/internal/sandbox/workload"
 )
 
@@ -19,12 +20,16 @@ type Arena struct {
 	Cluster *sandbox.Cluster
 	Writer  *workload.Writer
 	Watcher *workload.Watcher
+	// Lists are appended to and read in synchronous mode, beside the writer; nil otherwise.
+	Lists *workload.Lists
 	// Origin is the moment that the history's times count from.
 	Origin time.Time
 
 	// lost are the rows that went missing so far, sorted. It belongs to whoever runs trials,
 	// one at a time.
 	lost []int64
+	// freezes are those of all trials so far: lists are judged when they are closed.
+	freezes []history.Freeze
 }
 
 const (
@@ -42,30 +47,42 @@ const (
 // NewArena returns an arena around a cluster that is or will be powered on.
 func NewArena(c *sandbox.Cluster) *Arena {
 	origin := time.Now()
-	return &Arena{
+	a := &Arena{
 		Cluster: c, Origin: origin,
 		Writer:  workload.NewWriter(workload.WriterConfig{DSN: c.DSN(), Nodes: c.PortNames(), Origin: origin}),
 		Watcher: workload.NewWatcher(origin, c.Targets()),
 	}
+	if c.Synchronous() {
+		a.Lists = workload.NewLists(workload.ListsConfig{DSN: c.DSN(), Nodes: c.PortNames(), Members: c.Targets(), Origin: origin})
+	}
+	return a
 }
 
-// Run has the cluster written to and watched while body runs, and returns when all three
+// Run has the cluster written to and watched while body runs, and returns when all of them
 // have ended.
 func (a *Arena) Run(ctx context.Context, body func(context.Context) error) error {
-	return underLoad(ctx, a.Writer, a.Watcher, body)
+	load := []runner{a.Writer, a.Watcher}
+	if a.Lists != nil {
+		load = append(load, a.Lists)
+	}
+	return underLoad(ctx, load, body)
 }
 
-func underLoad(ctx context.Context, w *workload.Writer, v *workload.Watcher, body func(context.Context) error) error {
+// runner works until its context ends.
+type runner interface{ Run(ctx context.Context) error }
+
+func underLoad(ctx context.Context, load []runner, body func(context.Context) error) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	var errs [2]error
-	var load sync.WaitGroup
-	load.Go(func() { errs[0] = w.Run(ctx) })
-	load.Go(func() { errs[1] = v.Run(ctx) })
+	errs := make([]error, len(load))
+	var work sync.WaitGroup
+	for i, r := range load {
+		work.Go(func() { errs[i] = r.Run(ctx) })
+	}
 	err := body(ctx)
 	stop()
-	load.Wait()
-	return errors.Join(err, errs[0], errs[1])
+	work.Wait()
+	return errors.Join(err, errors.Join(errs...))
 }
 
 // now is the time of the history.
@@ -191,8 +208,9 @@ func (a *Arena) watchUntilWhole(ctx context.Context, from time.Duration, t *Tria
 }
 
 func (a *Arena) evidence(ctx context.Context, f Fault, t *Trial) (judge.Evidence, error) {
+	a.freezes = append(a.freezes, t.Strike.Freezes...)
 	e := judge.Evidence{
-		From: t.Strike.from, Freezes: t.Strike.Freezes, To: a.now(), WatcherSpans: a.Watcher.Spans(), WriterSpans: a.Writer.Spans(), Writes: a.Writer.Log(),
+		From: t.Strike.from, Freezes: a.freezes, To: a.now(), WatcherSpans: a.Watcher.Spans(), WriterSpans: a.Writer.Spans(), Writes: a.Writer.Log(),
 		LostBefore: a.lost, MaxOutage: f.MaxOutage, MinRate: minRate,
 	}
 	for _, n := range a.Cluster.Nodes() {
@@ -204,6 +222,11 @@ func (a *Arena) evidence(ctx context.Context, f Fault, t *Trial) (judge.Evidence
 	e.Present, err = workload.Rows(ctx, a.Cluster.DSN())
 	// What was written while the rows were read is no row from nowhere.
 	e.Writes.Next = a.Writer.Log().Next
+	if a.Lists != nil {
+		var failed error
+		e.Lists, failed = a.Lists.Closed(ctx)
+		err = errors.Join(err, failed)
+	}
 	if stale := t.Strike.Stale; stale != nil {
 		e.WriterSpans = append(e.WriterSpans, stale.Spans()...)
 		lost, failed := stale.Lost(ctx, a.Cluster.DSN())

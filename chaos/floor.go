@@ -40,7 +40,7 @@ func (o BenchOptions) benchFloor(ctx context.Context) (lines []Line, err error) 
 	}()
 	f := floor{BenchOptions: o, origin: time.Now(), bare: bare}
 	f.writer = workload.NewWriter(workload.WriterConfig{DSN: bare.DSN(), Nodes: bare.PortNames(), Origin: f.origin})
-	err = underLoad(ctx, f.writer, workload.NewWatcher(f.origin, bare.Targets()), func(ctx context.Context) error {
+	err = underLoad(ctx, []runner{f.writer, workload.NewWatcher(f.origin, bare.Targets())}, func(ctx context.Context) error {
 		for _, name := range names {
 			line, err := f.measure(ctx, name)
 			lines = append(lines, line)

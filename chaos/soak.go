@@ -27,8 +27,9 @@ type SoakOptions struct {
 	Seed uint64
 	// Only are the kinds of strikes that are wanted, by parts of their names; none: all.
 	Only []string
-	// Cluster is where it happens.
+	// Cluster is where it happens, Store a word for its store.
 	Cluster sandbox.Options
+	Store   string
 	// Out receives a line for each strike, and the summary.
 	Out io.Writer
 }
@@ -45,7 +46,10 @@ var ErrInterrupted = errors.New("interrupted")
 // the first violation. Then it stops the agents and replays their journals. The result is valid
 // whatever the error is.
 func Soak(ctx context.Context, o SoakOptions) (result SoakResult, err error) {
-	result = SoakResult{Seed: o.Seed, Began: time.Now()}
+	result = SoakResult{Seed: o.Seed, Began: time.Now(), Store: o.Store, Mode: "asynchronous"}
+	if o.Cluster.Sync {
+		result.Mode = "synchronous"
+	}
 	if err := judge.SelfTest(); err != nil {
 		return result, fmt.Errorf("the judge fails its self-test: %w", err)
 	}
@@ -147,6 +151,9 @@ type kind struct {
 	make func(rng *rand.Rand) Fault
 }
 
+// raftLeadersAgent is struck where the store is in the agents.
+const raftLeadersAgent = "SIGKILL of the raft leader's agent"
+
 // kinds are all that are wanted.
 func (o SoakOptions) kinds() []kind {
 	all := []kind{
@@ -154,7 +161,7 @@ func (o SoakOptions) kinds() []kind {
 		{"SIGKILL of the keeper", func(r *rand.Rand) Fault { return killKeeper(atRandom(r)) }},
 		{"SIGKILL of the postmaster", func(r *rand.Rand) Fault { return killPostmaster(atRandom(r)) }},
 		{"SIGKILL of the node", func(r *rand.Rand) Fault { return killNode(atRandom(r), within(r, 200*time.Millisecond, 4)) }},
-		{"SIGKILL of the raft leader's agent", func(*rand.Rand) Fault { return killAgent("SIGKILL of the raft leader's agent", atRaftLeader) }},
+		{raftLeadersAgent, func(*rand.Rand) Fault { return killAgent(raftLeadersAgent, atRaftLeader) }},
 		{"SIGKILL of the node right after a switchover", func(r *rand.Rand) Fault { return killNewPrimary(within(r, 200*time.Millisecond, 4)) }},
 		{"clean stop of the agent", func(r *rand.Rand) Fault { return stopAgent(atRandom(r), within(r, 200*time.Millisecond, 4)) }},
 		{"switchover", switchoverTo},
@@ -173,6 +180,9 @@ func (o SoakOptions) kinds() []kind {
 		{"SIGKILL of the agent in pause", func(r *rand.Rand) Fault { return pauseAndKill(atRandom(r)) }},
 	}
 	return slices.DeleteFunc(all, func(k kind) bool {
+		if o.Cluster.Store != "" && k.name == raftLeadersAgent {
+			return true
+		}
 		return len(o.Only) > 0 && !slices.ContainsFunc(o.Only, func(part string) bool { return strings.Contains(k.name, part) })
 	})
 }

@@ -9,7 +9,9 @@ import (
 
 // SoakResult is what a soak saw until it ended.
 type SoakResult struct {
-	Seed  uint64
+	// Store and Mode are words for where and how the cluster ran.
+	Store, Mode string
+	Seed        uint64
 	TTL   time.Duration
 	Began time.Time
 	Took  time.Duration
@@ -18,6 +20,8 @@ type SoakResult struct {
 	Failovers          int
 	// Acked rows of the writer, Lost those of them that are gone, each where it may be.
 	Acked, Lost int
+	// Lists that were judged in synchronous mode, by so many questions about them.
+	Lists, Questions int
 	// Longest outage, and the longest time until the cluster was whole after a fault was over.
 	Longest, SlowestHeal time.Duration
 	// Rate is the least looks per second at any member in any trial.
@@ -63,6 +67,8 @@ func (r *SoakResult) add(t Trial) {
 	}
 	k.Lost += len(t.Verdict.Lost)
 	r.Lost += len(t.Verdict.Lost)
+	r.Lists += t.Verdict.Lists
+	r.Questions += t.Verdict.Questions
 	k.Outages = append(k.Outages, outage)
 	k.Heal, r.SlowestHeal, r.Longest = max(k.Heal, t.Healed), max(r.SlowestHeal, t.Healed), max(r.Longest, outage)
 	if r.Strikes == 1 || t.Verdict.Rate < r.Rate {
@@ -98,6 +104,9 @@ func (r SoakResult) Text(w io.Writer) {
 	if r.Lost > 0 {
 		tell(w, ", all where a primary was cut off at once (replication is asynchronous)")
 	}
+	if r.Lists > 0 {
+		tell(w, "\n%s", r.order())
+	}
 	tell(w, "\nlongest outage %s; healthy again %s after a fault at the latest; each member was looked at ≥ %.0f times a second\n",
 		r.Longest.Round(time.Millisecond), r.SlowestHeal.Round(100*time.Millisecond), r.Rate)
 	if r.Thawed > 0 {
@@ -120,6 +129,11 @@ func (r SoakResult) Text(w io.Writer) {
 	tell(w, "%s\n", r.verdict())
 }
 
+// order is the sentence about lists, of those that were judged without a violation.
+func (r SoakResult) order() string {
+	return fmt.Sprintf("%d appends to and reads of %d lists, at primaries and replicas, have an order that explains every answer", r.Questions, r.Lists)
+}
+
 func (r SoakResult) windows() string {
 	return fmt.Sprintf("%d frozen primaries were thawed beside their successor and were primaries for %s more at most; "+
 		"clients that had stayed with them got %d rows acknowledged then, %d of which are gone",
@@ -132,15 +146,18 @@ func (r SoakResult) Markdown(w io.Writer, m Machine) {
 
 * Machine: %s, %d cores, %d MB; Linux %s; load average at the start %s.
 * %s, durability at its defaults; %s; Regent %s.
-* Three nodes on this one machine, embedded store, ttl %s; asynchronous replication; seed %d
+* Three nodes on this one machine, %s, ttl %s; %s replication; seed %d
   (%s strikes in the same order).
 * A client inserts a row every 5 ms; every member's role is asked 200 times a second. Then each strike is judged.
 
-`, r.Began.UTC().Format("2006-01-02"), m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.Load, m.Postgres, m.Go, m.Regent, r.TTL, r.Seed,
+`, r.Began.UTC().Format("2006-01-02"), m.CPU, m.Cores, m.MemoryMB, m.Kernel, m.Load, m.Postgres, m.Go, m.Regent, r.Store, r.TTL, r.Mode, r.Seed,
 		fmt.Sprintf("`regent-chaos soak --seed %d`", r.Seed))
 	tell(w, "**%d strikes in %s, %d fail-overs: %s.** %d rows acknowledged, %d lost", r.Strikes, clock(r.Took), r.Failovers, r.verdict(), r.Acked, r.Lost)
 	if r.Lost > 0 {
 		tell(w, " where a primary was cut off at once, which asynchronous replication allows")
+	}
+	if r.Lists > 0 {
+		tell(w, ".\n%s", r.order())
 	}
 	tell(w, ".\nHealthy again %s after a fault was over at the latest (30 s are allowed; consequences are waited for during the lease and a\n"+
 		"second, so that no figure of it is less). Longest outage %s.\n",

@@ -27,6 +27,9 @@ type Evidence struct {
 	WriterSpans, WatcherSpans []history.Span
 	// Present are the rows that are in the table at To, sorted.
 	Present []int64
+	// Lists are questions about lists and their answers, in a mode in which nothing acknowledged
+	// may be lost; nil: there were none.
+	Lists []history.ListOp
 	// LostBefore are rows that an earlier fault's verdict reported lost, sorted.
 	LostBefore []int64
 	// MayLose: acknowledged rows may be lost in this fault (asynchronous replication, and
@@ -100,6 +103,8 @@ type Verdict struct {
 	Overlaps, Doubts []history.Overlap
 	// Windows are overlaps right after a thaw that are within MaxThaw.
 	Windows []Window
+	// Lists and Questions are how many lists were judged, by how many questions.
+	Lists, Questions int
 	// Rate is the least looks per second at any member, Blind the longest time without one.
 	Rate  float64
 	Blind time.Duration
@@ -138,6 +143,7 @@ func Judge(e Evidence) Verdict {
 	v := Verdict{Outage: e.Writes.LongestGap(e.From, e.To)}
 	v.judgeRoles(e)
 	v.judgeRows(e)
+	v.judgeLists(e)
 	if e.MaxOutage > 0 && v.Outage.Length() > e.MaxOutage {
 		v.violate(LongOutage, "nothing was acknowledged for %s, %s are allowed (%s)",
 			ms(v.Outage.Length()), ms(e.MaxOutage), e.Fault)

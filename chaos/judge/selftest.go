@@ -43,7 +43,7 @@ func PlantedEvidence() []Planted {
 		change(&e)
 		return Planted{Name: name, Evidence: e, Want: want}
 	}
-	return []Planted{
+	return append([]Planted{
 		plant("an innocent fail-over", func(*Evidence) {}),
 		plant("two primaries over one millisecond", func(e *Evidence) {
 			e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 3001*time.Millisecond, 3002*time.Millisecond
@@ -87,7 +87,7 @@ func PlantedEvidence() []Planted {
 				e.WatcherSpans[i].Sightings /= 4
 			}
 		}, Blind),
-	}
+	}, plantedLists(plant)...)
 }
 
 // thawed lets a stand still when it dies, and go on for some time when it is thawed at 4 s, over

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +25,8 @@ type soakFlags struct {
 	seed    uint64
 	only    []string
 	sync    bool
+	store   string
+	server  string
 	report  string
 }
 
@@ -37,6 +41,9 @@ func soakCommand() *cobra.Command {
 			"What agents and keepers use is measured against a budget. The first violation ends the soak and keeps the\n" +
 			"cluster's folder. At the end every journal is replayed. An interrupt ends it with a report too.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.findStore(cmd); err != nil {
+				return err
+			}
 			var outputs map[string]func([]byte) error
 			if f.report != "" {
 				if err := placeForFigures(f.report); err != nil && !sandbox.Entered() {
@@ -53,6 +60,8 @@ func soakCommand() *cobra.Command {
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "which strikes (default: random, and printed)")
 	cmd.Flags().StringSliceVar(&f.only, "only", nil, "strike only in these ways, by parts of their names")
 	cmd.Flags().BoolVar(&f.sync, "sync", false, "in synchronous mode: no acknowledged row may be lost, whatever is struck")
+	cmd.Flags().StringVar(&f.store, "store", string(sandbox.RaftStore), "raft, or etcd3 or consul on a server of its own (ttl 3 s and 20 s by default then)")
+	cmd.Flags().StringVar(&f.server, "server", "", "the store server's `program` (default: etcd or consul in PATH)")
 	cmd.Flags().StringVar(&f.report, "report", "", "put the figures into this Markdown file, between its marks")
 	return cmd
 }
@@ -60,12 +69,61 @@ func soakCommand() *cobra.Command {
 // soakFile is the figures' name in the base.
 const soakFile = "soak.md"
 
-func (f *soakFlags) soak(ctx context.Context, b *sandbox.Base) error {
+// findStore looks for the store's server, and takes the shortest timings that the store allows
+// unless others are asked for.
+func (f *soakFlags) findStore(cmd *cobra.Command) error {
+	kind := sandbox.StoreKind(f.store)
+	if !slices.Contains(sandbox.StoreKinds(), kind) {
+		return fmt.Errorf("--store %s: the stores are %v", f.store, sandbox.StoreKinds())
+	}
+	set := cmd.Flags().Changed
+	if !set("ttl") && !set("loop-wait") && !set("retry-timeout") {
+		f.ttl, f.loopWait, f.retryTimeout = kind.Timings()
+	}
+	if sandbox.Entered() {
+		return nil
+	}
+	server, err := sandbox.FindStore(kind, f.server)
+	if err != nil {
+		return fmt.Errorf("%w with --server", err)
+	}
+	if server != "" {
+		f.also = []string{server}
+	}
+	return nil
+}
+
+// startStore starts the store's server, if it has one, and returns the section that names it.
+func (f *soakFlags) startStore(ctx context.Context, b *sandbox.Base) (section string, stop func() error, err error) {
+	kind := sandbox.StoreKind(f.store)
+	name := kind.Program()
+	if name == "" {
+		return "", func() error { return nil }, nil
+	}
+	if f.server != "" {
+		name = filepath.Base(f.server)
+	}
+	store, err := sandbox.StartStore(ctx, kind, filepath.Join(b.Bin, name), filepath.Join(b.Dir, "store"))
+	if err != nil {
+		return "", nil, err
+	}
+	return store.Section(), store.Close, nil
+}
+
+func (f *soakFlags) soak(ctx context.Context, b *sandbox.Base) (err error) {
+	section, stop, err := f.startStore(ctx, b)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	o := chaos.SoakOptions{
 		Strikes: f.strikes, For: time.Duration(f.minutes * float64(time.Minute)), Seed: f.seed, Only: f.only,
 		Cluster: options(b, "soak", f.timings, f.place), Out: os.Stdout,
 	}
-	o.Cluster.Sync = f.sync
+	o.Cluster.Sync, o.Cluster.Store, o.Store = f.sync, section, "embedded store"
+	if section != "" {
+		o.Store = "one server of " + sandbox.StoreKind(f.store).Program()
+	}
 	if o.Strikes == 0 && o.For == 0 {
 		o.For = 10 * time.Minute
 	}

@@ -64,11 +64,7 @@ func (s *Stale) Press(ctx context.Context) {
 }
 
 // Close ends the connection.
-func (s *Stale) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	_ = s.conn.Close(ctx) // what was acknowledged is known
-}
+func (s *Stale) Close() { hangUp(s.conn) }
 
 // Spans are the acknowledged inserts as times in which the member was a primary.
 func (s *Stale) Spans() []history.Span { return s.track.Spans() }

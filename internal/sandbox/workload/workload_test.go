@@ -62,22 +62,19 @@ func (s *server) start(standby bool) *exec.Cmd {
 	return cmd
 }
 
-// run runs writer and watcher until the returned function is called.
-func run(t *testing.T, w *Writer, v *Watcher) (stop func()) {
+// run runs the workloads until the returned function is called.
+func run(t *testing.T, load ...interface{ Run(context.Context) error }) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	var load sync.WaitGroup
-	load.Go(func() {
-		if err := w.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	load.Go(func() {
-		if err := v.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	stop = func() { cancel(); load.Wait() }
+	var running sync.WaitGroup
+	for _, l := range load {
+		running.Go(func() {
+			if err := l.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	stop = func() { cancel(); running.Wait() }
 	t.Cleanup(stop)
 	return stop
 }

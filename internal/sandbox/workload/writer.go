@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -73,7 +72,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		conn, err := w.connect(ctx)
 		if err == nil {
 			err = w.insertAll(ctx, conn)
-			w.discard(conn)
+			hangUp(conn)
 		}
 		if err != nil && ctx.Err() == nil {
 			w.note(err)
@@ -92,7 +91,7 @@ func (w *Writer) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	if w.Acked() == 0 {
 		if _, err := conn.Exec(ctx, createTable); err != nil {
-			w.discard(conn)
+			hangUp(conn)
 			return nil, fmt.Errorf("create the writer's table: %w", err)
 		}
 	}
@@ -102,16 +101,9 @@ func (w *Writer) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// discard closes a connection that may be broken or frozen.
-func (w *Writer) discard(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	_ = conn.Close(ctx) // the outcome of every insert on it is already known, or unknown for good
-}
-
 // insertAll inserts until something goes wrong or ctx ends.
 func (w *Writer) insertAll(ctx context.Context, conn *pgx.Conn) error {
-	node := w.nodeOf(conn)
+	node := nodeAt(conn, w.cfg.Nodes)
 	next := time.Now()
 	for {
 		if err := w.insert(ctx, conn, node); err != nil {
@@ -151,16 +143,6 @@ func (w *Writer) insert(ctx context.Context, conn *pgx.Conn, node string) error 
 	close(w.news)
 	w.news = make(chan struct{})
 	return nil
-}
-
-// nodeOf tells by the port which member the connection goes to.
-func (w *Writer) nodeOf(conn *pgx.Conn) string {
-	if addr, ok := conn.PgConn().Conn().RemoteAddr().(*net.TCPAddr); ok {
-		if name, known := w.cfg.Nodes[addr.Port]; known {
-			return name
-		}
-	}
-	return conn.PgConn().Conn().RemoteAddr().String()
 }
 
 func (w *Writer) note(err error) {
