@@ -69,7 +69,9 @@ func (a *Arena) Run(ctx context.Context, body func(context.Context) error) error
 }
 
 // runner works until its context ends.
-type runner interface{ Run(ctx context.Context) error }
+type runner interface {
+	Run(ctx context.Context) error
+}
 
 func underLoad(ctx context.Context, load []runner, body func(context.Context) error) error {
 	ctx, stop := context.WithCancel(ctx)

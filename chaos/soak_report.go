@@ -12,9 +12,9 @@ type SoakResult struct {
 	// Store and Mode are words for where and how the cluster ran.
 	Store, Mode string
 	Seed        uint64
-	TTL   time.Duration
-	Began time.Time
-	Took  time.Duration
+	TTL         time.Duration
+	Began       time.Time
+	Took        time.Duration
 	// Strikes that count, and those that don't because the machine was too busy to watch.
 	Strikes, Uncounted int
 	Failovers          int
