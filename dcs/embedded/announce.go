@@ -109,8 +109,8 @@ func (t *transport) announce(server raft.Server, term uint64, at position) (acce
 	}
 	self := t.EncodePeer(t.self, raft.ServerAddress(t.layer.addr))
 	args := raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.self), Addr: self},
-		Term:      term,
+		RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.self), Addr: self},
+		Term:         term,
 		PrevLogEntry: at.index, PrevLogTerm: at.term, LeaderCommitIndex: at.index,
 	}
 	var resp raft.AppendEntriesResponse
