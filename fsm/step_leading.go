@@ -87,10 +87,13 @@ func leadingRules() []rule {
 				if !s.unlocked() || s.Store.View.Revision < s.Store.Floor {
 					return false, "the leader key is there"
 				}
-				return true, "the leader key was deleted by somebody else; taking it back under the same lease"
+				if s.Lease.ID == "" {
+					return true, "the leader key has gone with its lease, and nobody else leads; waiting for another lease"
+				}
+				return true, "the leader key is gone, and nobody else leads; taking it back"
 			},
 			do: func(e *effects) {
-				if !e.InFlight(RefreshView{}) { // one is after an attempt that was refused
+				if e.Lease.ID != "" && !e.InFlight(RefreshView{}) { // one is after an attempt that was refused
 					e.acquire()
 				}
 			},
@@ -105,6 +108,7 @@ func leadingRules() []rule {
 	)
 	rules = append(rules, syncRules()...)
 	return append(rules,
+		failsafeRule(),
 		rule{
 			id: "unresponsive", when: func(s *State) (bool, string) { return s.unresponsive() },
 			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
