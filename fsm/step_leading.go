@@ -106,9 +106,8 @@ func leadingRules() []rule {
 			status: func(*State) string { return "restart initiated" },
 		},
 	)
-	rules = append(rules, syncRules()...)
+	rules = append(append(rules, syncRules()...), failsafeRule())
 	return append(rules,
-		failsafeRule(),
 		rule{
 			id: "unresponsive", when: func(s *State) (bool, string) { return s.unresponsive() },
 			status: func(*State) string { return "Error communicating with PostgreSQL. Will try again later" },
