@@ -161,3 +161,77 @@ func TestThePrimaryGoesOnWithoutTheStore(t *testing.T) {
 		}
 	}
 }
+
+// cutOff takes a member's network away, but for the store.
+func (w *world) cutOff(n *node) {
+	for _, o := range w.nodes {
+		if o != n {
+			w.cut[[2]int{min(n.index, o.index), max(n.index, o.index)}] = true
+		}
+	}
+}
+
+// Whoever the failsafe key doesn't name isn't asked, and so doesn't lead, although it sees the leader
+// key gone; nor does a host that was restarted and can't know what it had promised.
+func TestWhoWasNotAskedOrForgotDoesNotLead(t *testing.T) {
+	for seed := range 6 {
+		t.Run(fmt.Sprint("not asked/", seed), func(t *testing.T) {
+			w, primary, others := w3(t, uint64(8100+seed))
+			late := others[1]
+			late.kill()
+			late.pg.die(false, false)
+			w.run(10*time.Second, nil) // it is dropped from the key
+			w.setOffline(primary, true)
+			w.setOffline(others[0], true)
+			w.run(4*time.Second, nil)
+			w.cutOff(late)
+			late.start()
+			w.run(15*time.Second, nil)
+			if !primary.pg.writable() || late.s.Phase == Racing {
+				w.fail("%s should go on, and %s not race", primary.name, late.name)
+			}
+		})
+		t.Run(fmt.Sprint("forgot/", seed), func(t *testing.T) {
+			w, primary, others := w3(t, uint64(8200+seed))
+			w.setOffline(primary, true)
+			w.run(6*time.Second, nil)
+			if !primary.pg.writable() {
+				w.fail("the members did not vouch for %s", primary.name)
+			}
+			for _, o := range others {
+				o.kill()
+				o.pg.die(false, false)
+				o.boots++
+				if seed%2 == 1 {
+					o.s = State{} // and its journal is lost
+				}
+			}
+			w.cutOff(primary)
+			for _, o := range others {
+				w.after(50*time.Millisecond, o.start)
+			}
+			led := func() bool { return others[0].pg.writable() || others[1].pg.writable() }
+			if !w.run(20*time.Second, led) {
+				w.fail("nobody took over in the end")
+			}
+		})
+	}
+}
+
+// w3 is a calm cluster of three in failsafe mode, whose key names them all.
+func w3(t *testing.T, seed uint64) (w *world, primary *node, others []*node) {
+	w = newWorld(t, seed, 3, args{"failsafe_mode": ""})
+	w.calm = true
+	if !w.run(20*time.Second, w.healthy) {
+		w.fail("no healthy cluster")
+	}
+	w.run(5*time.Second, nil)
+	for _, n := range w.nodes {
+		if n.pg.writable() {
+			primary = n
+		} else {
+			others = append(others, n)
+		}
+	}
+	return w, primary, others
+}
