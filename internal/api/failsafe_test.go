@@ -114,3 +114,44 @@ func TestFailsafeModeAtWorkIsShown(t *testing.T) {
 		})
 	}
 }
+
+// Health checks go by the belief, whatever carries it: load balancers keep sending writes to a
+// primary that the members vouch for, and reads to those that vouch, although the store has been
+// silent for longer than ttl.
+func TestHealthChecksHoldInFailsafeMode(t *testing.T) {
+	server := events.PostgresState{Running: true, Ready: true, PID: 7, Timeline: 1, Data: events.DataDir{Content: events.DataCluster}}
+	standby := server
+	standby.InRecovery, standby.Streaming, standby.Replayed, standby.Received = true, true, 50, 50
+	for name, c := range map[string]struct {
+		path   string
+		server events.PostgresState
+		change func(*fsm.State)
+	}{
+		"a primary": {"/primary", server, func(s *fsm.State) {
+			s.Phase, s.Settings.Failsafe, s.Holder.Revision = fsm.Leading, true, 5
+			s.Failsafe.Since, s.Failsafe.Until = nowMono-1, nowMono.Add(time.Second)
+		}},
+		"a member": {"/readiness", standby, func(s *fsm.State) {
+			s.Phase = fsm.Following
+			s.Failsafe.Promise = fsm.FailsafePromise{To: "pg01", Until: nowMono.Add(time.Second), TTL: time.Second}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.agent.server = c.server
+				w.agent.change(func(s *fsm.State) {
+					s.Holder, s.Lease, s.Settings.TTL = fsm.Holder{}, fsm.Lease{}, 5*time.Second
+					s.Postgres.Known, s.Postgres.State = true, c.server
+					s.Store.Known, s.Store.DownSince = true, nowMono.Add(-time.Minute)
+				})
+				if out := w.do(w.t.Context(), "GET", c.path, ""); out.code != 503 {
+					t.Errorf("without promises: %d", out.code)
+				}
+				w.agent.change(c.change)
+				if out := w.do(w.t.Context(), "GET", c.path, ""); out.code != 200 {
+					t.Errorf("with promises: %d %s", out.code, out.body)
+				}
+			})
+		})
+	}
+}
