@@ -87,7 +87,7 @@ func absorbStart(s *State, ev events.AgentStarted) {
 		s.Move.Epoch = old.Move.Epoch
 	}
 	s.Pause.Left = old.Pause.Left
-	s.Failsafe = old.Failsafe.begun(s.Now, old.Boot == ev.Boot)
+	s.Failsafe = old.Failsafe.begun(s.Now, old.Boot == ev.Boot, old.Vouches())
 	s.Store.ResumedAt = s.Now // nobody knows how long ago it was (S11)
 	if ev.Settings.Pause {
 		s.Pause.Since = s.Now

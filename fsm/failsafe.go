@@ -41,6 +41,9 @@ type FailsafeWork struct {
 	// Started is when this run began. Unproven: what was promised before it isn't known.
 	Started  events.Instant `json:"started"`
 	Unproven bool           `json:"unproven,omitempty"`
+	// WasOn: the run before knew that the mode is on. That counts until the store has said
+	// what is in force; the file doesn't know, and a promise too many harms nobody.
+	WasOn bool `json:"was_on,omitempty"`
 	// OffSince is since when the mode is known to be off; 0: it is on.
 	OffSince events.Instant `json:"off_since,omitempty"`
 	// Landing is until when an acquisition of this member may still land, whose outcome
@@ -324,11 +327,15 @@ func (e *effects) absorbAsked(ev events.FailsafeAsked) {
 	e.order(Respond{ID: ev.ID, OK: true, Text: "Accepted", Durable: true})
 }
 
+// Vouches reports whether failsafe mode is on, as far as this member knows: the store may be
+// away since before it started.
+func (s *State) Vouches() bool { return s.Settings.Failsafe || s.Failsafe.WasOn && s.Store.Read == 0 }
+
 // refusesPromise says why this member can't promise not to lead; empty: it can.
 func (s *State) refusesPromise(from events.NodeName) string {
 	l := s.leader()
 	switch {
-	case !s.Settings.Failsafe:
+	case !s.Vouches():
 		return "failsafe mode is off"
 	case from == s.Self:
 		return "that is this member's own name"
@@ -385,8 +392,8 @@ func (s *State) patroniPresent() bool {
 // begun carries failsafe mode into another run of the agent. Instants of another boot mean
 // nothing, and an empty journal knows of no promise: then the longest that may have been
 // given binds from now on.
-func (old FailsafeWork) begun(now events.Instant, proven bool) FailsafeWork {
-	f := FailsafeWork{Started: now, OffSince: now, Promise: old.Promise, Unproven: !proven, Landing: old.Landing}
+func (old FailsafeWork) begun(now events.Instant, proven, on bool) FailsafeWork {
+	f := FailsafeWork{Started: now, OffSince: now, WasOn: on, Promise: old.Promise, Unproven: !proven, Landing: old.Landing}
 	if !proven {
 		f.Promise.Until, f.Landing = 0, 0
 	} else if old.Unproven {

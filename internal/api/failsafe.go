@@ -49,7 +49,7 @@ func (s *Server) vouch(ctx context.Context, r *request) *reply {
 	if json.Unmarshal(raw, &asked) != nil || asked.Name == "" {
 		return page(http.StatusBadRequest)
 	}
-	if !s.agent.Snapshot().Settings.Failsafe {
+	if !s.agent.Snapshot().Vouches() {
 		return page(http.StatusBadGateway)
 	}
 	id, err := requestID("failsafe")

@@ -234,7 +234,8 @@ func (w *failsafeTrial) do(f func() error) {
 	}
 }
 
-// goesOn: three ttl without the store cost no write.
+// goesOn: three ttl without the store cost no write, although a replica's agent is killed and
+// started again meanwhile.
 func (w *failsafeTrial) goesOn(primary *sandbox.Node) {
 	w.Helper()
 	if err := w.writer.Await(w.ctx, 1, 0); err != nil {
@@ -246,6 +247,10 @@ func (w *failsafeTrial) goesOn(primary *sandbox.Node) {
 		w.until("failsafe mode at work in "+n.Name(), func() bool { return w.active(n) })
 	}
 	w.Logf("%.1f s after the store fell silent, all members say that failsafe mode is at work", time.Since(from).Seconds())
+	// An agent that starts without the store vouches all the same: its journal knows of the mode.
+	if err := w.another(primary).KillAgent(); err != nil {
+		w.Fatal(err)
+	}
 	w.wait(time.Until(from.Add(3 * w.cluster.TTL())))
 	if !w.active(primary) {
 		w.Errorf("after three ttl failsafe mode isn't at work in %s", primary.Name())
@@ -282,13 +287,18 @@ func (w *failsafeTrial) leadsByTheStore(n *sandbox.Node) bool {
 	return json.NewDecoder(resp.Body).Decode(&says) == nil && strings.Contains(says.Regent.Status, "the leader with the lock")
 }
 
+// another is a member that isn't the primary.
+func (w *failsafeTrial) another(primary *sandbox.Node) *sandbox.Node {
+	if n := w.cluster.Nodes()[0]; n != primary {
+		return n
+	}
+	return w.cluster.Nodes()[1]
+}
+
 // stopsWithoutAMember: one that vouched is gone, so the promises end.
 func (w *failsafeTrial) stopsWithoutAMember(primary *sandbox.Node) {
 	w.Helper()
-	other := w.cluster.Nodes()[0]
-	if other == primary {
-		other = w.cluster.Nodes()[1]
-	}
+	other := w.another(primary)
 	w.do(w.silence)
 	w.until("failsafe mode at work", func() bool { return w.active(primary) })
 	other.PowerOff()
