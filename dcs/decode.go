@@ -25,6 +25,8 @@ func Decode(v View) events.ClusterView {
 			out.Failover = decodeFailover(kv)
 		case KeyHistory:
 			out.History = decodeHistory(kv)
+		case KeyFailsafe:
+			out.Failsafe = decodeFailsafe(kv)
 		default:
 			if name, ok := MemberName(kv.Key); ok {
 				out.Members = append(out.Members, decodeMember(name, kv))
@@ -139,6 +141,20 @@ func decodeFailover(kv KV) events.FailoverRequest {
 	if out.Pending() {
 		out.ScheduledAt = doc.get("scheduled_at").str()
 	}
+	return out
+}
+
+// decodeFailsafe reads the members that are to be asked; names without an address count.
+func decodeFailsafe(kv KV) events.Failsafe {
+	out := events.Failsafe{Version: kv.Version}
+	doc := ofRaw(kv.Value)
+	if doc.kind != mapping {
+		return out
+	}
+	for i, name := range doc.keys {
+		out.Members = append(out.Members, events.FailsafeMember{Name: events.NodeName(name), APIURL: doc.items[i].str()})
+	}
+	sort.Slice(out.Members, func(i, j int) bool { return out.Members[i].Name < out.Members[j].Name })
 	return out
 }
 

@@ -134,7 +134,7 @@ func (v View) Get(key string) (KV, bool) {
 	return KV{}, false
 }
 
-// Txn is a guarded write of up to three keys (safety rule S14).
+// Txn is a guarded write of up to three keys, under up to four guards (safety rules S12, S14).
 type Txn struct {
 	Guards []Guard
 	Writes []Write

@@ -5,17 +5,20 @@ import (
 	"strings"
 )
 
-// MaxTxnKeys bounds the writes and, separately, the guards of one transaction.
-// Safety rule S14 needs three, and every backend can do them at once.
-const MaxTxnKeys = 3
+// MaxTxnKeys bounds the writes of one transaction, MaxTxnGuards its guards. Taking the
+// leader key needs four of these (safety rules S12 and S14); every backend can do that at once.
+const (
+	MaxTxnKeys   = 3
+	MaxTxnGuards = 4
+)
 
 // Validate refuses what no backend could carry out: no write, more than
-// MaxTxnKeys writes or guards, two writes of one key, a guard without a condition,
+// MaxTxnKeys writes, more than MaxTxnGuards guards, two writes of one key, a guard without a condition,
 // a malformed key. Its error is ErrBroken, because only a change of the program helps.
 func (t Txn) Validate() error {
-	if len(t.Writes) == 0 || len(t.Writes) > MaxTxnKeys || len(t.Guards) > MaxTxnKeys {
+	if len(t.Writes) == 0 || len(t.Writes) > MaxTxnKeys || len(t.Guards) > MaxTxnGuards {
 		return fmt.Errorf("transaction of %d writes under %d guards: %w (1 to %d writes, up to %d guards)",
-			len(t.Writes), len(t.Guards), ErrBroken, MaxTxnKeys, MaxTxnKeys)
+			len(t.Writes), len(t.Guards), ErrBroken, MaxTxnKeys, MaxTxnGuards)
 	}
 	for i, w := range t.Writes {
 		if !validKey(w.Key) {

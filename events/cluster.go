@@ -24,6 +24,7 @@ type ClusterView struct {
 	Sync     Sync            `json:"sync"`
 	Failover FailoverRequest `json:"failover"`
 	History  History         `json:"history"`
+	Failsafe Failsafe        `json:"failsafe,omitzero"`
 	// Move is what the config key says of a move to another store; nil: nothing.
 	Move *StoreMove `json:"move,omitempty"`
 }

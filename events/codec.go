@@ -37,6 +37,8 @@ const (
 	KindWalReceiverEnded    Kind = "WalReceiverEnded"
 	KindSyncLost            Kind = "SyncLost"
 	KindPeerObserved        Kind = "PeerObserved"
+	KindFailsafeAsked       Kind = "FailsafeAsked"
+	KindFailsafeAnswered    Kind = "FailsafeAnswered"
 	KindSwitchoverRequested Kind = "SwitchoverRequested"
 	KindFailoverRequested   Kind = "FailoverRequested"
 	KindRestartRequested    Kind = "RestartRequested"
@@ -76,6 +78,8 @@ func Kinds() []Kind {
 		KindWalReceiverEnded,
 		KindSyncLost,
 		KindPeerObserved,
+		KindFailsafeAsked,
+		KindFailsafeAnswered,
 		KindSwitchoverRequested,
 		KindFailoverRequested,
 		KindRestartRequested,
@@ -166,6 +170,12 @@ func (SyncLost) Kind() Kind { return KindSyncLost }
 func (PeerObserved) Kind() Kind { return KindPeerObserved }
 
 // Kind implements Event.
+func (FailsafeAsked) Kind() Kind { return KindFailsafeAsked }
+
+// Kind implements Event.
+func (FailsafeAnswered) Kind() Kind { return KindFailsafeAnswered }
+
+// Kind implements Event.
 func (SwitchoverRequested) Kind() Kind { return KindSwitchoverRequested }
 
 // Kind implements Event.
@@ -215,6 +225,8 @@ func (CleanShutdown) sealed()       {}
 func (WalReceiverEnded) sealed()    {}
 func (SyncLost) sealed()            {}
 func (PeerObserved) sealed()        {}
+func (FailsafeAsked) sealed()       {}
+func (FailsafeAnswered) sealed()    {}
 func (SwitchoverRequested) sealed() {}
 func (FailoverRequested) sealed()   {}
 func (RestartRequested) sealed()    {}
@@ -300,9 +312,13 @@ func Unmarshal(k Kind, b []byte) (Event, error) {
 	}
 }
 
-// unmarshalRequest decodes what operators ask for.
+// unmarshalRequest decodes what operators and other members ask for, and are answered.
 func unmarshalRequest(k Kind, b []byte) (Event, error) {
 	switch k {
+	case KindFailsafeAsked:
+		return decode[FailsafeAsked](b)
+	case KindFailsafeAnswered:
+		return decode[FailsafeAnswered](b)
 	case KindSwitchoverRequested:
 		return decode[SwitchoverRequested](b)
 	case KindFailoverRequested:

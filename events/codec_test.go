@@ -16,7 +16,7 @@ func all() []Event {
 		AgentStarted{}, Tick{}, TimerFired{}, Reconsider{}, TimeJumped{}, JournalDegraded{}, ShutdownRequested{},
 		ClusterObserved{}, DCSUnavailable{}, DCSRestored{}, LeaseAcquired{}, LeaseRenewed{}, RenewalFailed{}, LeaseLost{},
 		PostgresObserved{}, PostgresUp{}, PostgresDown{}, PrimaryStartTimeout{}, FenceBegun{}, KeeperLost{}, KeeperFound{},
-		UnexpectedPrimary{}, CleanShutdown{}, WalReceiverEnded{}, SyncLost{}, PeerObserved{},
+		UnexpectedPrimary{}, CleanShutdown{}, WalReceiverEnded{}, SyncLost{}, PeerObserved{}, FailsafeAsked{}, FailsafeAnswered{},
 		SwitchoverRequested{}, FailoverRequested{}, RestartRequested{}, RestartWithdrawn{}, ReinitRequested{}, PauseChanged{}, ConfigChanged{},
 		ActionFinished{},
 	}

@@ -245,6 +245,23 @@ type Peer struct {
 // MayLead reports whether the peer, if it answers, is one to whom the lead may go.
 func (p Peer) MayLead() bool { return !p.Tags.NoFailover && !p.Barred }
 
+// FailsafeAsked: a primary that the store doesn't answer asks this member to promise that
+// it won't lead for a while (S12). The answer is a Respond to ID.
+type FailsafeAsked struct {
+	ID   string   `json:"id"`
+	From NodeName `json:"from"`
+	// TTL is for how long; 0: for this member's own ttl, which is all that a Patroni asks for.
+	TTL time.Duration `json:"ttl,omitempty"`
+}
+
+// FailsafeAnswered is what a member answered to this primary, or that it didn't.
+type FailsafeAnswered struct {
+	ID       ActionID `json:"id"` // the asking
+	Member   NodeName `json:"member"`
+	Accepted bool     `json:"accepted,omitempty"`
+	Why      string   `json:"why,omitempty"` // if it wasn't
+}
+
 // ---- operators ----
 
 // SwitchoverRequested: an operator wants the leadership to move while the primary lives.

@@ -16,6 +16,8 @@ type Settings struct {
 	// Sync: synchronous mode with one standby. SyncStrict: no commit without one.
 	Sync       bool `json:"sync,omitempty"`
 	SyncStrict bool `json:"sync_strict,omitempty"`
+	// Failsafe: without the store a primary goes on while all members vouch for it (S12).
+	Failsafe bool `json:"failsafe,omitempty"`
 	// MaximumLagOnSync in bytes: who is further behind the best isn't chosen as the
 	// synchronous standby; 0 or less: no limit.
 	MaximumLagOnSync    int64         `json:"maximum_lag_on_sync,omitempty"`

@@ -48,6 +48,10 @@ func absorb(e *effects) {
 		if ev.ID == e.Race.Probe && !ev.ID.Zero() {
 			e.Race.Peers = append(slices.Clone(e.Race.Peers), ev.Peer)
 		}
+	case events.FailsafeAsked:
+		e.absorbAsked(ev)
+	case events.FailsafeAnswered:
+		e.absorbAnswer(ev)
 	case events.SwitchoverRequested, events.FailoverRequested, events.RestartRequested,
 		events.RestartWithdrawn, events.ReinitRequested:
 		absorbRequest(e)
@@ -83,6 +87,7 @@ func absorbStart(s *State, ev events.AgentStarted) {
 		s.Move.Epoch = old.Move.Epoch
 	}
 	s.Pause.Left = old.Pause.Left
+	s.Failsafe = old.Failsafe.begun(s.Now, old.Boot == ev.Boot, old.Vouches())
 	s.Store.ResumedAt = s.Now // nobody knows how long ago it was (S11)
 	if ev.Settings.Pause {
 		s.Pause.Since = s.Now
@@ -163,6 +168,7 @@ func absorbLease(e *effects) {
 			return
 		}
 		e.gain(ev.Revision)
+		e.confirmed()
 		e.Lease.Leads = true
 		e.once(RefreshView{})
 	case events.LeaseRenewed:
@@ -189,7 +195,9 @@ func absorbLease(e *effects) {
 func absorbLeaseGone(e *effects, gone events.LeaseID) {
 	e.Flight = slices.DeleteFunc(slices.Clone(e.Flight), func(f Flight) bool { return f.Kind == RenewLease{}.Kind() })
 	if gone == e.Lease.ID {
-		e.lose(events.LossRefused)
+		if !e.vouched() {
+			e.lose(events.LossRefused)
+		}
 		e.Lease = Lease{Void: gone}
 		e.Publish = Published{}
 	} else {
@@ -215,9 +223,10 @@ func absorbRenewal(e *effects, ev events.LeaseRenewed) {
 	switch {
 	case leads:
 		e.Lease.Leads = true
+		e.confirmed()
 	case ev.SentAt >= e.Holder.Since && e.Lease.Next == nil:
 		e.Lease.Leads = false
-		if e.holds() && e.leader().Locked() {
+		if e.holds() && e.leader().Locked() && !e.outlived() {
 			e.lose(events.LossRefused)
 		}
 	}

@@ -137,6 +137,8 @@ func absorbOutcome(e *effects, ev events.ActionFinished) {
 	case Checkpoint{}.Kind():
 		e.Postgres.CheckpointAgain = e.Now.Add(e.Settings.LoopWait)
 		e.order(ObservePostgres{})
+	case AskFailsafe{}.Kind():
+		e.outcomeAsk(ev)
 	case WriteSync{}.Kind():
 		e.outcomeWriteSync(ev)
 	case SetSyncNames{}.Kind():

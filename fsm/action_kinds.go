@@ -182,6 +182,7 @@ func storeActions() []Action {
 		ClearFailover{},
 		RequestFailover{},
 		WriteSync{},
+		WriteFailsafe{},
 		RevokeLease{},
 		ClaimMove{},
 		WithdrawMove{},
@@ -194,7 +195,7 @@ func storeActions() []Action {
 // again as long as the view says that it needs it.
 func tended(kind string) bool {
 	for _, a := range []Action{
-		ClearInitialize{}, WriteInitialize{}, WriteConfig{}, WriteHistory{}, ClearFailover{}, WriteSync{},
+		ClearInitialize{}, WriteInitialize{}, WriteConfig{}, WriteHistory{}, ClearFailover{}, WriteSync{}, WriteFailsafe{},
 		ClaimMove{}, WithdrawMove{}, SettleMove{},
 	} {
 		if a.Kind() == kind {

@@ -61,6 +61,8 @@ type AcquireLeader struct {
 	// Config is the version of the config key, 0: it must be absent. By it synchronous mode is on or
 	// off, and no move to another store has begun (ADR 0024).
 	Config events.Revision `json:"config,omitempty"`
+	// Failsafe is the version of the failsafe key, 0: it must be absent. It names who may lead (S12).
+	Failsafe events.Revision `json:"failsafe,omitempty"`
 }
 
 // ReleaseLeader deletes the leader key if it is this member's, status first.
@@ -286,6 +288,8 @@ type Respond struct {
 	ID   string `json:"id"`
 	OK   bool   `json:"ok"`
 	Text string `json:"text"`
+	// Durable: not before what led to it is on disk; if it can't be, the answer is no (S12).
+	Durable bool `json:"durable,omitempty"`
 }
 
 // Exit ends the agent. No outcome.

@@ -18,7 +18,7 @@ func allActions() []Action {
 	up := events.Upstream{Name: "pg01", Host: "h", Port: 1}
 	fence := Fence{Revision: 1, Deadline: 2, Budget: 3, Config: 4}
 	return []Action{
-		RefreshView{}, GrantLease{TTL: 1}, RenewLease{Lease: "l", Timeout: 1}, AcquireLeader{Lease: "l", Sync: 1, Config: 2},
+		RefreshView{}, GrantLease{TTL: 1}, RenewLease{Lease: "l", Timeout: 1}, AcquireLeader{Lease: "l", Sync: 1, Config: 2, Failsafe: 3},
 		ReleaseLeader{Lease: "l", Optime: 1}, HandOver{To: "a", ToLease: "m", Lease: "l", Optime: 1},
 		AskPosition{Name: "a", APIURL: "u", At: 1, Timeout: 1}, ProbePeers{Peers: []PeerAddr{{Name: "a", APIURL: "u"}}, Timeout: 1},
 		PublishMember{Member: events.Member{Name: "a"}}, ClaimInitialize{}, ClearInitialize{Version: 1},
@@ -29,10 +29,12 @@ func allActions() []Action {
 		StartStandby{Upstream: &up}, StartPrimary{Fence: fence}, Stop{Mode: "fast", Checkpoint: true, Patience: 1},
 		Promote{Fence: fence, Sync: &events.SyncNames{Hold: true}}, SetSyncNames{Sync: events.SyncNames{Names: []events.NodeName{"a"}}}, Follow{Upstream: &up}, Judge{Upstream: up}, Rewind{Upstream: up}, Checkpoint{},
 		SyncSlots{Want: []string{"a"}, Drop: []string{"b"}}, ExtendFence{Fence: fence}, Disarm{Reason: "pause", Config: 1},
-		Cancel{ID: events.ActionID{Seq: 1, Index: 2}}, SetTimer{Name: "n", At: 1}, Respond{ID: "i", OK: true, Text: "t"},
+		Cancel{ID: events.ActionID{Seq: 1, Index: 2}}, SetTimer{Name: "n", At: 1}, Respond{ID: "i", OK: true, Text: "t", Durable: true},
 		Exit{Code: 1, Text: "t"},
 		OpenTarget{Epoch: "e"}, ClaimMove{Config: 1, Lease: "l"}, WithdrawMove{Config: 1}, GrantTarget{TTL: 1},
 		RenewTarget{Lease: "l", Timeout: 1}, CopyTarget{Epoch: "e", Config: 1, Sync: 2}, AcquireTarget{Lease: "l", Config: 1},
+		AskFailsafe{Members: []PeerAddr{{Name: "a", APIURL: "u"}}, TTL: 1, Timeout: 2, ConnURL: "c", APIURL: "u", Slots: []SlotPosition{{Name: "s", LSN: 1}}},
+		WriteFailsafe{Members: []events.FailsafeMember{{Name: "a", APIURL: "u"}}, Version: 1, Lease: "l"},
 		SwitchStore{Lease: "l", Config: 1, Sync: 2}, SettleMove{Config: 1}, ChangeStore{Epoch: "e"},
 	}
 }
@@ -40,7 +42,7 @@ func allActions() []Action {
 // declaredActions are the types with a lane, as the source has them.
 func declaredActions(t *testing.T) []string {
 	var out []string
-	for _, name := range []string{"action_kinds.go", "move_actions.go"} {
+	for _, name := range []string{"action_kinds.go", "move_actions.go", "failsafe_actions.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -102,7 +104,7 @@ func TestActionsUnderTheLeaseSaySo(t *testing.T) {
 		e.order(a)
 		o := e.out[0]
 		bound := slices.Contains([]string{
-			"start-primary", "promote", "hand-over", "write-status", "write-history", "write-sync", "set-sync-names", "extend-fence",
+			"start-primary", "promote", "hand-over", "write-status", "write-history", "write-sync", "write-failsafe", "set-sync-names", "extend-fence",
 		}, a.Kind())
 		if bound != (o.Needs == "mine") || bound != (o.Until == s.beliefEnd()) {
 			t.Errorf("%s: needs %q until %d", a.Kind(), o.Needs, o.Until)

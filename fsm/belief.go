@@ -6,9 +6,22 @@ import (
 	"github.com/pgregent/regent/events"
 )
 
-// beliefEnd is D: the instant until which this member may act under its lease,
-// counted from before the last confirmed renewal left (S6). Zero without a lease.
+// beliefEnd is D: the instant until which this member may act as the holder, by its lease or
+// by what all others have promised (S12). Zero with neither.
 func (s *State) beliefEnd() events.Instant {
+	end := s.leaseEnd()
+	if s.holds() {
+		end = max(end, s.Failsafe.Until)
+	}
+	if end == 0 {
+		return 0
+	}
+	return s.Move.earlier(s.Now, end)
+}
+
+// leaseEnd is until when the lease may be believed, counted from before the last confirmed
+// renewal left (S6). Zero without a lease.
+func (s *State) leaseEnd() events.Instant {
 	if s.Lease.ID == "" || s.Lease.Sent == 0 {
 		return 0
 	}
@@ -17,7 +30,7 @@ func (s *State) beliefEnd() events.Instant {
 		// The leader key may hang on either.
 		end = min(end, next.Sent.Add(events.Belief(next.trust())))
 	}
-	return s.Move.earlier(s.Now, end)
+	return end
 }
 
 // trust is how much of the lease's ttl counts.
@@ -29,7 +42,12 @@ func (l *Lease) trust() time.Duration {
 }
 
 // budget is B: how long before D the server is being stopped (S2).
-func (s *State) budget() time.Duration { return events.StopBudget(s.Lease.trust()) }
+func (s *State) budget() time.Duration {
+	if s.Lease.ID == "" {
+		return events.StopBudget(s.Settings.TTL) // under promises alone (S12)
+	}
+	return events.StopBudget(s.Lease.trust())
+}
 
 // fenceAt is D−B, after which this member must not act as holder any more.
 func (s *State) fenceAt() events.Instant { return s.beliefEnd().Add(-s.budget()) }
@@ -57,6 +75,9 @@ func (s *State) gain(rev events.Revision) {
 	if s.Holder.Revision == rev {
 		return
 	}
+	if !s.holds() {
+		s.unvouched(rev)
+	}
 	s.Holder = Holder{Revision: rev, Since: s.Now}
 	s.floor(rev)
 }
@@ -73,6 +94,7 @@ func (s *State) lose(cause events.LossCause) {
 	s.Lease.Leads = false
 	if s.holds() {
 		s.Holder = Holder{Lost: cause}
+		s.unvouched(0)
 	}
 }
 
@@ -91,9 +113,16 @@ func (s *State) reconcileHolder() {
 		s.lose(events.LossTaken)
 	case s.holds() && !l.Locked() && taken: // deleted by hand, and somebody has led since
 		s.lose(events.LossRefused)
-	case s.holds() && l.Name == s.Self && l.Lease != s.Lease.ID && s.Lease.Next == nil:
+	case s.holds() && l.Name == s.Self && l.Lease != s.Lease.ID && s.Lease.Next == nil && !s.outlived():
 		s.lose(events.LossRefused)
 	}
+}
+
+// outlived: the view shows the leader key on a lease of ours that is known to be gone, and the
+// leadership has outlived that by promises: the key is gone as well, and is taken back (S12).
+func (s *State) outlived() bool {
+	l := s.leader()
+	return s.vouched() && l.Name == s.Self && l.Lease == s.Lease.Void
 }
 
 // claimed reports whether the leader key names this member under a lease that may
@@ -201,7 +230,7 @@ func mustHold(applies func(s *State) bool) []rule {
 				if !applies(s) || s.believes() {
 					return false, "the belief's end is far enough"
 				}
-				return true, "no renewal was confirmed for " + s.Now.Sub(s.Lease.Sent).Round(time.Millisecond).String()
+				return true, s.unconfirmed()
 			},
 			do: func(e *effects) {
 				mode := "fast"

@@ -29,6 +29,9 @@ func Violations(before, after State, d Decision) []string {
 			}
 		case AcquireLeader:
 			out = append(out, acquiredUnderMove(after, o.Action.(AcquireLeader))...)
+			if p := after.Failsafe.Promise; after.Now < p.Until && !after.holds() {
+				bad("acquire-leader is ordered although %s has this member's promise", p.To)
+			}
 		case HandOver, ReleaseLeader:
 			if h, ok := o.Action.(HandOver); ok && h.Config != after.view().Config.Stored() {
 				bad("hand-over is not guarded by the config key that was read")

@@ -85,11 +85,14 @@ func (e *effects) acquire() {
 	if e.moveBars() != "" && !(e.holds() && e.view().Move.Is(events.MoveBoth)) {
 		return
 	}
+	if e.failsafeBars() != "" && !e.holds() && !e.Keeper.Armed && e.Phase != Bootstrapping {
+		return // a primary whose deadline stands is the one that was promised to, if any was
+	}
 	config := e.view().Config.Stored()
 	if e.view().Sync.Leader != "" && !e.Settings.Sync {
 		config = e.Settings.ConfigVersion
 	}
-	e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version, Config: config})
+	e.once(AcquireLeader{Lease: e.Lease.ID, Sync: e.view().Sync.Version, Config: config, Failsafe: e.view().Failsafe.Version})
 }
 
 // unclaimedMove: a former run of this agent may have sent the switch. Until the claim of

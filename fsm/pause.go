@@ -86,6 +86,9 @@ func (e *effects) adjust(set events.Settings) {
 		e.Pause.Kept = 0
 	}
 	e.Settings = set
+	if before.Failsafe && !set.Failsafe {
+		e.Failsafe.OffSince = e.Now
+	}
 	switch {
 	case !set.Pause:
 		if before.Pause {

@@ -61,6 +61,8 @@ func samples(s *State) []events.Event {
 		events.RestartRequested{ID: "x3"}, events.ReinitRequested{ID: "x4"}, events.ReinitRequested{ID: "x6", Force: true},
 		events.RestartRequested{ID: "x7", Schedule: &events.RestartSchedule{At: "t", Wall: s.Wall + int64(time.Second)}},
 		events.PauseChanged{Paused: true}, events.PauseChanged{}, events.ConfigChanged{Settings: s.Settings},
+		events.FailsafeAsked{ID: "x8", From: "pg01", TTL: s.Settings.TTL},
+		events.FailsafeAnswered{ID: s.Failsafe.Round.ID, Member: "pg02", Accepted: true}, events.FailsafeAnswered{ID: s.Failsafe.Round.ID, Member: "pg03", Why: "sample"},
 		events.KeeperFound{PID: 4242, Waived: events.WaivedPause, WaivedAt: 1}, events.RestartWithdrawn{ID: "x5"},
 	}
 	out = append(out, sampleViews(s)...)

@@ -93,7 +93,7 @@ func needsLease(a Action) bool {
 // leaseBound: writes that only the holder may make.
 func leaseBound(a Action) bool {
 	switch a.(type) {
-	case HandOver, WriteStatus, WriteHistory, WriteSync, SetSyncNames, ExtendFence:
+	case HandOver, WriteStatus, WriteHistory, WriteSync, WriteFailsafe, SetSyncNames, ExtendFence:
 		return true
 	default:
 		return false

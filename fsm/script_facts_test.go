@@ -22,7 +22,7 @@ func (a args) settings(self events.NodeName) events.Settings {
 		MemberSlotsTTL: a.dur("slots_ttl", 30*time.Minute), UseSlots: a.has("slots"), UsePgRewind: !a.has("no_rewind"),
 		RemoveDataDir: !a.has("keep_data"), CheckTimeline: a.has("check_timeline"),
 		StopWait: 10 * time.Second, MayBootstrap: true, Pause: a.has("pause"), FencingOff: a.has("fencing_off"), ConfigVersion: events.Revision(a.with(args{"config": "1"}).num("config")),
-		Sync: a.has("sync_mode") || a.has("strict"), SyncStrict: a.has("strict"), MaximumLagOnSync: int64(a.num("lag_on_sync")),
+		Failsafe: a.has("failsafe_mode"), Sync: a.has("sync_mode") || a.has("strict"), SyncStrict: a.has("strict"), MaximumLagOnSync: int64(a.num("lag_on_sync")),
 		Tags: events.Tags{
 			NoFailover: a.has("nofailover"), FailoverPriority: max(1, int(a.num("priority"))),
 			ReplicateFrom: events.NodeName(a["replicatefrom"]), NoStream: a.has("nostream"),
@@ -103,6 +103,7 @@ func standby(spec string, lsn events.LSN) events.StandbyState {
 //	leader=NAME/LEASE@VERSION  members=(NAME:ROLE[:lsn=N][:tl=N][:FLAG…],…)
 //	fresh | claimed-by=NAME | init=SYSID  optime=N  history=TIMELINE
 //	failover=FROM>TO [scheduled=TIME]  sync=VERSION[/LEADER[/STANDBY,…]]  config=VERSION
+//	failsafe=VERSION/NAME,…
 func (e *env) view(a args) events.ClusterView {
 	v := events.ClusterView{Revision: events.Revision(a.num("rev"))}
 	switch {
@@ -140,6 +141,7 @@ func (e *env) view(a args) events.ClusterView {
 			v.Sync.Standbys = append(v.Sync.Standbys, events.NodeName(n))
 		}
 	}
+	v.Failsafe = failsafeKey(a["failsafe"])
 	v.Move = storeMove(a["move"], a.list("expected"))
 	if f := a["failover"]; f != "" {
 		from, to, _ := strings.Cut(f, ">")

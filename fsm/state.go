@@ -53,6 +53,7 @@ type State struct {
 	// Schedule is a restart to come; nil: none.
 	Schedule *events.RestartSchedule `json:"schedule,omitempty"`
 	Unfit    Unfit                   `json:"unfit"`
+	Failsafe FailsafeWork            `json:"failsafe"`
 	Sync     SyncWork                `json:"sync"`
 	Publish  Published               `json:"publish"`
 	Slots    []SlotSeen              `json:"slots,omitempty"`

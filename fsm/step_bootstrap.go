@@ -175,6 +175,9 @@ func (e *effects) outcomeAcquire(ev events.ActionFinished) {
 		e.Store.RetryAt = 0
 		e.refresh()
 	}
+	if ev.Class == events.Unknown {
+		e.Failsafe.Landing = e.Now.Add(e.Settings.TTL)
+	}
 	if e.Phase == Bootstrapping && ev.Class != events.Done {
 		// Refused may mean: by our own try, whose outcome nobody knew.
 		e.Boots.ReadFirst = e.Now

@@ -243,6 +243,9 @@ func secondaryStatus(s *State) string {
 	if l := s.leader().Name; l != "" && l != s.Self {
 		return fmt.Sprintf("no action. I am (%s), a secondary, and following a leader (%s)", s.Self, l)
 	}
+	if p := s.Failsafe.Promise; s.Now < p.Until {
+		return fmt.Sprintf("no action. I am (%s), a secondary, and following a leader (%s)", s.Self, p.To)
+	}
 	return fmt.Sprintf("no action. I am (%s)", s.Self)
 }
 

@@ -231,6 +231,8 @@ func (s *State) mayRace() (bool, string) {
 		return false, whyBarred
 	case s.moveBars() != "":
 		return false, s.moveBars()
+	case s.failsafeBars() != "":
+		return false, s.failsafeBars()
 	case s.Lease.ID == "":
 		return false, "no lease yet"
 	case s.Store.DownSince != 0:
@@ -263,6 +265,7 @@ func (s *State) resumedEnd() events.Instant {
 // promote leaves recovery under the lease.
 func (e *effects) promote() {
 	e.Race, e.Rejoin, e.Revive = RaceWork{}, RejoinWork{}, ReviveWork{}
+	e.Failsafe.Promise = FailsafePromise{} // over, or its holder has handed the key over
 	e.Postgres.Promoted, e.Postgres.Wrote, e.Keeper.Armed = true, true, true
 	e.Keeper.Sent, e.Keeper.Revision = e.beliefEnd(), e.Holder.Revision
 	e.operate(Promote{Fence: e.fence(), Sync: e.beforePromotion()})

@@ -230,6 +230,9 @@ func joiningRunningRules() []rule {
 				if taken, text := s.syncTaken(); taken {
 					return false, text
 				}
+				if text := s.failsafeBars(); text != "" && !s.Keeper.Armed {
+					return false, text
+				}
 				if known := s.view().History.Timeline(); s.pg().Timeline < known {
 					return false, fmt.Sprintf("its timeline %d is behind the cluster's, %d", s.pg().Timeline, known)
 				}

@@ -87,10 +87,13 @@ func leadingRules() []rule {
 				if !s.unlocked() || s.Store.View.Revision < s.Store.Floor {
 					return false, "the leader key is there"
 				}
-				return true, "the leader key was deleted by somebody else; taking it back under the same lease"
+				if s.Lease.ID == "" {
+					return true, "the leader key has gone with its lease, and nobody else leads; waiting for another lease"
+				}
+				return true, "the leader key is gone, and nobody else leads; taking it back"
 			},
 			do: func(e *effects) {
-				if !e.InFlight(RefreshView{}) { // one is after an attempt that was refused
+				if e.Lease.ID != "" && !e.InFlight(RefreshView{}) { // one is after an attempt that was refused
 					e.acquire()
 				}
 			},
@@ -103,7 +106,7 @@ func leadingRules() []rule {
 			status: func(*State) string { return "restart initiated" },
 		},
 	)
-	rules = append(rules, syncRules()...)
+	rules = append(append(rules, syncRules()...), failsafeRule())
 	return append(rules,
 		rule{
 			id: "unresponsive", when: func(s *State) (bool, string) { return s.unresponsive() },

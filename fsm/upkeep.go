@@ -23,6 +23,7 @@ func upkeep(e *effects) {
 	e.keepLease()
 	e.keepPause()
 	e.keepMove()
+	e.keepFailsafe()
 	e.refuseRestarts()
 	e.keepSyncLeave()
 	if e.Phase == Stopping && e.Demote.Stage == "done" {
@@ -31,6 +32,7 @@ func upkeep(e *effects) {
 	e.keepMember()
 	if e.Phase == Leading && e.believes() && e.primaryUp() {
 		e.keepCluster()
+		e.keepFailsafeKey()
 		e.keepSlots()
 	}
 	e.keepLooking()
@@ -191,7 +193,7 @@ func (e *effects) keepCluster() {
 		e.once(WriteConfig{JSON: e.Settings.BootstrapConfig})
 	}
 	changed := p.Position != v.Status.Optime || !slices.Equal(e.retained(), v.Status.RetainSlots)
-	if changed && !e.Publish.Status && p.Position != 0 && !e.InFlight(WriteStatus{}) {
+	if changed && e.Lease.ID != "" && !e.Publish.Status && p.Position != 0 && !e.InFlight(WriteStatus{}) {
 		e.Publish.Status = true
 		e.order(WriteStatus{
 			Optime: p.Position, Lease: e.Lease.ID, Slots: e.slotPositions(), RetainSlots: e.retained(),
@@ -281,6 +283,7 @@ func (s *State) deadlines() []SetTimer {
 		{"move", s.Move.RetryAt},
 		{"target", s.Move.renewAt()},
 	}
+	d = append(d, s.failsafeDeadlines()...)
 	if s.Phase == Starting && s.Rejoin.Stage == "start-alone" {
 		d = append(d, SetTimer{"alone", s.Since.Add(aloneGrace)})
 	}

@@ -183,6 +183,8 @@ func (n *node) execute(o Ordered) {
 			n.extend(o, a)
 		case Disarm:
 			n.disarm(o, a)
+		case AskFailsafe:
+			n.askFailsafe(o, a)
 		case Checkpoint, SyncSlots:
 			n.finished(o, events.Done, events.Result{})
 		default:
@@ -283,7 +285,7 @@ func (n *node) transaction(action Action) dcs.Txn {
 	switch a := action.(type) {
 	case AcquireLeader:
 		t := one(dcs.Guard{Key: dcs.KeyLeader, Absent: true}, dcs.Write{Key: dcs.KeyLeader, Value: []byte(n.name), Lease: a.Lease})
-		t.Guards = append(t.Guards, same(dcs.KeySync, a.Sync), same(dcs.KeyConfig, a.Config))
+		t.Guards = append(t.Guards, same(dcs.KeySync, a.Sync), same(dcs.KeyConfig, a.Config), same(dcs.KeyFailsafe, a.Failsafe))
 		return t
 	case ReleaseLeader:
 		t := one(mine(a.Lease), dcs.Write{Key: dcs.KeyLeader, Delete: true})
@@ -329,6 +331,8 @@ func (n *node) transaction(action Action) dcs.Txn {
 		t := one(mine(a.Lease), w)
 		t.Guards = append(t.Guards, same(dcs.KeySync, a.Version))
 		return t
+	case WriteFailsafe:
+		return n.failsafeWrite(a)
 	case RequestFailover:
 		return dcs.Txn{Writes: []dcs.Write{dcs.Put(dcs.KeyFailover, dcs.EncodeFailover(events.FailoverRequest{Leader: a.From, Candidate: a.To, ScheduledAt: a.At}))}}
 	default:

@@ -57,7 +57,7 @@ func newWorld(t testing.TB, seed uint64, members int, a args) *world {
 	}
 	w.store = w.stores[0]
 	for i := range members {
-		n := &node{w: w, index: i, name: events.NodeName(fmt.Sprintf("pg%02d", i+1)), m: New()}
+		n := &node{w: w, index: i, said: map[string]Respond{}, name: events.NodeName(fmt.Sprintf("pg%02d", i+1)), m: New()}
 		n.pg = &server{node: n}
 		n.connect()
 		n.set = a.settings(n.name)
@@ -232,6 +232,7 @@ type node struct {
 	lane    []Ordered
 	busy    bool
 	aborted events.ActionID
+	said    map[string]Respond // the answers to what was asked
 	timer   int
 	down    bool // the store has been told to be silent
 }
@@ -377,6 +378,7 @@ func (n *node) carryOut(o Ordered) {
 		}
 		n.w.after(n.w.between(100*time.Millisecond, time.Second), n.start)
 	case Respond:
+		n.said[a.ID] = a
 	case ChangeStore:
 		n.changeStore(a)
 	default:

@@ -315,6 +315,13 @@ func (d *daemon) warn(problems []config.Problem) {
 	}
 }
 
+// credentials are those of the REST API, which all members share.
+func (d *daemon) credentials() (username, password string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.local.REST.Auth.Username, d.local.REST.Auth.Password.Reveal()
+}
+
 // run runs the parts until the agent ends, in the order of ARCHITECTURE's table.
 func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) (*agent.Agent, error) {
 	peers := &http.Client{Transport: &http.Transport{
@@ -334,7 +341,7 @@ func (d *daemon) run(ctx context.Context, signals <-chan os.Signal) (*agent.Agen
 	a := agent.New(agent.Options{
 		Name: d.local.Name, Scope: d.local.Scope, Version: version, Settings: d.settings,
 		Store: meter.Store(d.store), Postgres: d.pg, Keeper: d.keeper, Journal: d.journal, DataDir: d.local.Postgres.DataDir,
-		Peers: peers, Resume: d.resume, Snapshots: d.source, Log: d.log,
+		Peers: peers, Credentials: d.credentials, Resume: d.resume, Snapshots: d.source, Log: d.log,
 		Admit: twin.late, Target: d.openTarget, Arrived: d.moved.Epoch, KeeperBase: d.moved.Base,
 		Meter: heard, Beat: service.Beat, BeatEvery: service.Every(),
 	})

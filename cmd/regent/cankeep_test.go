@@ -23,9 +23,10 @@ func TestNoStartWhereAPromiseCantBeKept(t *testing.T) {
 	}
 	d := &daemon{local: local}
 	for shared, refused := range map[string]string{
-		``:                       "",
-		`{"ttl":30,"owner":"x"}`: "",
-		`{"failsafe_mode":true}`: "failsafe_mode",
+		``:                               "",
+		`{"ttl":30,"owner":"x"}`:         "",
+		`{"failsafe_mode":true}`:         "",
+		`{"failsafe_mode":true,"ttl":4}`: "needs a ttl of at least 5s",
 		`{"standby_cluster":{"host":"elsewhere"}}`: "standby_cluster",
 	} {
 		var v events.ClusterView

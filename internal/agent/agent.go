@@ -36,6 +36,8 @@ type Options struct {
 	// DataDir is watched for the end of recovery.
 	DataDir string
 	Peers   *http.Client
+	// Credentials are what members ask of whoever wants more than to look; nil or empty: nothing.
+	Credentials func() (username, password string)
 	// Resume is the state that the journal remembers; the zero State without one.
 	Resume fsm.State
 	// Snapshots is where the journal's snapshot callback finds the state.

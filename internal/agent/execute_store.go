@@ -63,6 +63,8 @@ func (a *Agent) execute(ctx context.Context, o fsm.Ordered) {
 		a.probePeers(ctx, o, act)
 	case fsm.AskPosition:
 		a.askPosition(ctx, o, act)
+	case fsm.AskFailsafe:
+		a.askFailsafe(ctx, o, act)
 	case fsm.ExtendFence:
 		err := a.opt.Keeper.Extend(ctx, a.grantOf(act.Fence))
 		a.finished(o, pgmgr.ClassOf(err), err, events.Result{})
@@ -92,6 +94,8 @@ func (a *Agent) patience(action fsm.Action) time.Duration {
 	case fsm.ProbePeers:
 		return act.Timeout
 	case fsm.AskPosition:
+		return act.Timeout
+	case fsm.AskFailsafe:
 		return act.Timeout
 	case fsm.Checkpoint, fsm.SyncSlots:
 		return forever
@@ -181,6 +185,7 @@ func acquisition(self events.NodeName, act fsm.AcquireLeader) dcs.Txn {
 	return dcs.Txn{
 		Guards: []dcs.Guard{
 			{Key: dcs.KeyLeader, Absent: true}, versionGuard(dcs.KeySync, act.Sync), versionGuard(dcs.KeyConfig, act.Config),
+			versionGuard(dcs.KeyFailsafe, act.Failsafe),
 		},
 		Writes: []dcs.Write{{Key: dcs.KeyLeader, Value: []byte(self), Lease: act.Lease}},
 	}
@@ -260,6 +265,8 @@ func (a *Agent) transaction(action fsm.Action) (dcs.Txn, error) {
 			dcs.StatusData{Optime: act.Optime, Slots: slots, RetainSlots: act.RetainSlots})}, nil
 	case fsm.WriteSync:
 		return a.syncWrite(act), nil
+	case fsm.WriteFailsafe:
+		return a.failsafeWrite(act), nil
 	case fsm.ClearFailover:
 		return dcs.Txn{
 			Guards: []dcs.Guard{{Key: dcs.KeyFailover, Version: act.Version}},

@@ -218,6 +218,10 @@ func (a *Agent) carryOut(ctx context.Context, o fsm.Ordered) {
 	case fsm.Cancel:
 		a.lane.cancel(act.ID)
 	case fsm.Respond:
+		if act.Durable {
+			a.work.Go(func() { a.guarded(func() { a.giveDurably(ctx, act) }) })
+			return
+		}
 		a.answers.give(act.ID, Answer{OK: act.OK, Text: act.Text})
 	case fsm.Exit:
 		a.exit = &act

@@ -36,7 +36,7 @@ func Translate(local *config.Config, dynamic []byte, patroni bool) (events.Setti
 		TTL: timings.TTL, LoopWait: timings.LoopWait, RetryTimeout: timings.RetryTimeout,
 		PrimaryStartTimeout: d.PrimaryStartTimeout, PrimaryStopTimeout: d.PrimaryStopTimeout, MaximumLagOnFailover: d.MaximumLagOnFailover,
 		CheckTimeline: d.CheckTimeline, MaxTimelinesHistory: d.MaxTimelinesHistory, MemberSlotsTTL: d.MemberSlotsTTL,
-		Sync: d.SynchronousMode == "on", SyncStrict: d.SynchronousModeStrict, MaximumLagOnSync: d.MaximumLagOnSyncnode,
+		Failsafe: d.FailsafeMode, Sync: d.SynchronousMode == "on", SyncStrict: d.SynchronousModeStrict, MaximumLagOnSync: d.MaximumLagOnSyncnode,
 		// The file's bootstrap.dcs can't tell whether maintenance mode is on.
 		Pause: d.Pause && shares, FencingOff: d.Fencing(local) == config.FencingOff, UseSlots: d.UseSlots, UsePgRewind: pg.Postgres.UsePgRewind,
 		RemoveDataDir: pg.Postgres.RemoveDataDirectoryOnRewindFailure || pg.Postgres.RemoveDataDirectoryOnDiverged,

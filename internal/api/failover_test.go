@@ -404,14 +404,14 @@ func TestConcurrentPatchConflicts(t *testing.T) {
 func TestConfigIsCheckedBeforeItIsShared(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.server.opt.CheckConfig = func(c []byte) error {
-			if strings.Contains(string(c), "failsafe") {
-				return errors.New("failsafe_mode is not implemented in this release")
+			if strings.Contains(string(c), "standby_cluster") {
+				return errors.New("standby_cluster is not implemented in this release")
 			}
 			return nil
 		}
 		for _, method := range []string{"PATCH", "PUT"} {
-			out := w.do(w.t.Context(), method, "/config", `{"failsafe_mode":true}`)
-			wantReply(w.t, out, 422, "failsafe_mode is not implemented in this release")
+			out := w.do(w.t.Context(), method, "/config", `{"standby_cluster":{"host":"h"}}`)
+			wantReply(w.t, out, 422, "standby_cluster is not implemented in this release")
 		}
 		wantReply(w.t, w.do(w.t.Context(), "PATCH", "/config", `{"ttl":20}`), 200, `{"ttl": 20}`)
 	})

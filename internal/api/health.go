@@ -220,7 +220,7 @@ func (s *Server) readiness(ctx context.Context, r *request) *reply {
 	}
 	c = s.look(ctx)
 	p := c.state.Postgres.State
-	if c.word != "running" || replicationState(p) != "streaming" || !c.known {
+	if c.word != "running" || replicationState(p) != "streaming" || !c.known && !c.state.FailsafeActive(c.now) {
 		return verdict(false)
 	}
 	limit := c.state.Settings.MaximumLagOnFailover

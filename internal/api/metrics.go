@@ -100,7 +100,7 @@ func (s *Server) measureCluster(p *metrics.Page, c *condition) {
 		p.Add(metrics.Gauge, "patroni_"+name, help, value, notes...)
 	}
 	gauge("cluster_unlocked", "Value is 1 if the cluster is unlocked, 0 if locked.", metrics.Flag(c.unlocked()))
-	gauge("failsafe_mode_is_active", "Value is 1 if failsafe mode is active, 0 if inactive.", "0") // there is none yet
+	gauge("failsafe_mode_is_active", "Value is 1 if failsafe mode is active, 0 if inactive.", metrics.Flag(c.state.FailsafeActive(c.now)))
 	p.Add(kind, "patroni_postgres_timeline", "Postgres timeline of this node (if running), 0 otherwise.", metrics.Whole(timeline))
 	gauge("dcs_last_seen", "Epoch timestamp when DCS was last contacted successfully by Patroni.", strconv.FormatInt(c.lastSeen(s.wall()), 10))
 	gauge("pending_restart", "Value is 1 if the node needs a restart, 0 otherwise.", metrics.Flag(pg.PendingRestart))

@@ -30,6 +30,7 @@ func (s *Server) describe(c *condition) []byte {
 	}
 	o.flag("pause", c.state.HeedsPause())
 	o.flag("cluster_unlocked", c.unlocked())
+	o.flag("failsafe_mode_is_active", c.state.FailsafeActive(c.now))
 	o.integer("dcs_last_seen", c.lastSeen(s.wall()))
 	if tags := c.tags(); tags != nil {
 		o.stored("tags", tags)

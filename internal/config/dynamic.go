@@ -79,10 +79,28 @@ func checkDynamic(t *tree, prefix string) []Problem {
 	}}
 	c.section("", t)
 	problems := append(c.problems, checkPromises(t, prefix, true)...)
+	problems = append(problems, checkFailsafe(t, prefix)...)
 	if pg := t.get("postgresql"); pg != nil && pg.kind == kindMap {
 		problems = append(problems, checkSharedPostgresql(pg, prefix+"postgresql")...)
 	}
 	return problems
+}
+
+// failsafeTTL is the least ttl with failsafe mode. All members are asked, again if need be,
+// between the half of the belief and its end (safety rule S12).
+const failsafeTTL = 5 * time.Second
+
+func checkFailsafe(t *tree, prefix string) []Problem {
+	mode := t.get("failsafe_mode")
+	d := decodeDynamic(t)
+	if !d.FailsafeMode || d.TTL >= failsafeTTL {
+		return nil
+	}
+	p := problemAt(mode.position(), Error, prefix+"failsafe_mode",
+		fmt.Sprintf("needs a ttl of at least %v, and ttl is %v: the members could not be asked in time", failsafeTTL, d.TTL),
+		"raise ttl, or set failsafe_mode to false")
+	p.Value = mode.display()
+	return []Problem{p}
 }
 
 func decodeDynamic(t *tree) Dynamic {

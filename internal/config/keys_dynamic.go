@@ -17,7 +17,7 @@ func dynamicKeys() []key {
 		{path: "synchronous_mode", typ: tEnum, def: "off", enum: []string{"off", "on", "quorum"}, status: partly, doc: "Commit waits for a standby, and only such a standby takes over."},
 		{path: "synchronous_mode_strict", typ: tBool, def: "false", doc: "No commit without a standby."},
 		{path: "synchronous_node_count", typ: tInt, def: "1", limits: atLeast(1), status: partly, doc: "Number of synchronous standbys: one."},
-		{path: "failsafe_mode", typ: tBool, def: "false", status: promised, doc: "The primary stays while the store is away and all members answer."},
+		{path: "failsafe_mode", typ: tBool, def: "false", doc: "The primary stays while the store is away and all members answer. Refused with a ttl below 5 s: there is no time to ask them then."},
 		{path: "pause", typ: tBool, def: "false", status: honoured, doc: "Maintenance mode: nothing is started, stopped or failed over automatically."},
 		{path: "standby_cluster", typ: tFree, status: promised, doc: "The whole cluster follows a primary elsewhere."},
 		{path: "slots", typ: tFree, status: promised, doc: "Permanent replication slots, which survive a failover."},

@@ -23,7 +23,6 @@ func promises() []promise {
 	return []promise{
 		{"synchronous_mode", true, notBool, "commits would not wait for any of several standbys", "set it to on: commits wait for one standby"},
 		{"synchronous_node_count", true, moreThan(1), "commits would wait for one standby only", "set it to 1"},
-		{"failsafe_mode", true, isOn, "the primary would stop when the store is away", "set it to false"},
 		{"standby_cluster", true, followsRemote, "this cluster would become writable beside the one it should follow", "remove the section"},
 		{"slots", true, hasContent, "a logical consumer would lose its slot, and data, in a failover", "remove the section and create slots by hand"},
 		{"postgresql.pre_promote", true, hasContent, "a promotion would not wait for your script's consent", "remove the key"},

@@ -36,7 +36,7 @@ func TestPromiseThatOnlyPatroniKeeps(t *testing.T) {
 	}
 	set := func(value string, wanted func(map[string]string) error) {
 		t.Helper()
-		_, err := c.Patronictl(ctx, patroni, edit("-s", "failsafe_mode="+value)...)
+		_, err := c.Patronictl(ctx, patroni, edit("-s", "slots"+value)...)
 		if err == nil {
 			_, err = c.AwaitKeys(ctx, wanted)
 		}
@@ -44,12 +44,12 @@ func TestPromiseThatOnlyPatroniKeeps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	set("true", has("members/n2", `"nofailover":true`, `"nosync":true`))
+	set(".keep.type=physical", has("members/n2", `"nofailover":true`, `"nosync":true`))
 	out, err := c.Patronictl(ctx, patroni, "switchover", "demo", "--leader", "n1", "--candidate", "n2", "--force")
 	if leader, _ := c.AwaitPrimary(ctx); leader != patroni {
 		t.Errorf("%s leads after a switchover to a member that stands aside: %v %s", leader.Name(), err, out)
 	}
-	set("null", hasNot("members/n2", "nofailover"))
+	set("=null", hasNot("members/n2", "nofailover"))
 
 	if _, err := c.Patronictl(ctx, patroni, "pause", "demo", "--wait"); err != nil {
 		t.Fatal(err)
@@ -58,14 +58,14 @@ func TestPromiseThatOnlyPatroniKeeps(t *testing.T) {
 	if err := patroni.StopAgent(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Patronictl(ctx, regent, edit("-s", "failsafe_mode=true")...); err != nil {
+	if _, err := c.Patronictl(ctx, regent, edit("-s", "slots.keep.type=physical")...); err != nil {
 		t.Fatal(err)
 	}
 	patroni.RunAs(r)
 	if err := patroni.PowerOn(); err != nil {
 		t.Fatal(err)
 	}
-	for !strings.Contains(patroni.Tail(1000), "failsafe_mode") {
+	for !strings.Contains(patroni.Tail(1000), "slots is not implemented") {
 		if !wait(ctx) {
 			t.Fatal("the agent doesn't say why it doesn't start")
 		}
