@@ -68,11 +68,13 @@ func Violations(before, after State, d Decision) []string {
 	return out
 }
 
-// acquiredUnderMove: the leader key is taken under the config key that was read, and not
-// at all where a move to another store bars it (ADR 0024).
+// acquiredUnderMove: the leader key is taken under the config key that was read (or, where
+// it rests on synchronous mode being off, under the one that says so: if they differ, it is
+// refused), and not at all where a move to another store bars it (ADR 0024).
 func acquiredUnderMove(s State, a AcquireLeader) []string {
 	var out []string
-	if a.Config != s.view().Config.Stored() {
+	off := s.view().Sync.Leader != "" && !s.Settings.Sync && a.Config == s.Settings.ConfigVersion
+	if a.Config != s.view().Config.Stored() && !off {
 		out = append(out, "acquire-leader is not guarded by the config key that was read")
 	}
 	if why := s.moveBars(); why != "" && !s.holds() {
