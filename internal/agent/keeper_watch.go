@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,17 +32,20 @@ func (a *Agent) keeperPatience() time.Duration {
 	if s.Holder.Revision == 0 && !s.Keeper.Armed {
 		return keeperAtRest
 	}
-	ttl := s.Lease.TTL
-	if ttl == 0 {
-		ttl = s.Settings.TTL
-	}
-	return min(max(events.Belief(ttl)/4, keeperAtLeast), keeperAtMost)
+	return min(max(events.Belief(a.keeperTTL())/4, keeperAtLeast), keeperAtMost)
 }
 
-// keeperSilence is how long the keeper may go unasked. At rest a look now and then is
+// keeperSilence is how long the keeper may go unasked: so long that renewals, which ask it
+// too, leave room for few questions between them. At rest a look now and then is
 // enough, but the moment when the patience becomes short must not be slept through.
 func (a *Agent) keeperSilence() time.Duration {
-	return min(a.keeperPatience()/2, 1250*time.Millisecond)
+	belief := events.Belief(a.keeperTTL())
+	return min(a.keeperPatience()*3/4, belief*3/16, 1250*time.Millisecond)
+}
+
+func (a *Agent) keeperTTL() time.Duration {
+	s := a.Snapshot()
+	return cmp.Or(s.Lease.TTL, s.Settings.TTL)
 }
 
 // watchKeeper keeps a keeper, and turns what it reports into events.
