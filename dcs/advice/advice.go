@@ -3,7 +3,10 @@
 // change. It knows no store; each names its section of the configuration and its own cases.
 package advice
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // Case is what to do about errors that contain one of these texts.
 type Case struct {
@@ -69,13 +72,10 @@ type advised struct {
 func (a advised) Error() string { return plain(a.error.Error()) + "; " + a.do }
 func (a advised) Unwrap() error { return a.error }
 
-// plain takes gRPC's wrapping off what happened.
+// wrapping is what gRPC puts around what happened.
+var wrapping = regexp.MustCompile(`rpc error: code = \w+ desc = |connection error: desc = "(transport: )?(Error while dialing: )?`)
+
+// plain takes it off.
 func plain(said string) string {
-	return strings.NewReplacer(
-		"rpc error: code = Unavailable desc = ", "", "rpc error: code = DeadlineExceeded desc = ", "",
-		"rpc error: code = InvalidArgument desc = ", "", "rpc error: code = PermissionDenied desc = ", "",
-		"rpc error: code = ResourceExhausted desc = ", "",
-		`connection error: desc = "transport: Error while dialing: `, "",
-		`connection error: desc = "transport: `, "", `connection error: desc = "`, "",
-	).Replace(strings.TrimSuffix(said, `"`))
+	return wrapping.ReplaceAllString(strings.TrimSuffix(strings.TrimSpace(said), `"`), "")
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,27 +69,31 @@ func troubled(t *testing.T, section string, says ...string) {
 			t.Error(err)
 		}
 	}()
-	calls := map[string]func(context.Context) error{
-		"view":  func(ctx context.Context) error { _, err := s.View(ctx, dcs.Linearizable); return err },
-		"grant": func(ctx context.Context) error { _, err := s.Grant(ctx, "", 20*time.Second); return err },
-		"commit": func(ctx context.Context) error {
+	calls := []func(context.Context) error{
+		func(ctx context.Context) error { _, err := s.View(ctx, dcs.Linearizable); return err },
+		func(ctx context.Context) error { _, err := s.Grant(ctx, "", 20*time.Second); return err },
+		func(ctx context.Context) error {
 			_, err := s.Commit(ctx, dcs.Txn{Writes: []dcs.Write{dcs.Put("k", nil)}})
 			return err
 		},
 	}
 	for end := time.Now().Add(30 * time.Second); ; {
+		errs := make([]error, len(calls))
+		var asked sync.WaitGroup
+		for i, call := range calls {
+			asked.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				errs[i] = call(ctx)
+			})
+		}
+		asked.Wait()
 		wrong := ""
-		for name, call := range calls {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			err := call(ctx)
-			cancel()
-			if lacks := lacking(err, says); lacks != "" {
-				wrong += "\n" + name + ": " + lacks
-			} else if wrong == "" && name == "view" {
-				t.Log(err)
-			}
+		for _, err := range errs {
+			wrong += lacking(err, says)
 		}
 		if wrong == "" {
+			t.Log(errs[0])
 			return
 		}
 		if time.Now().After(end) {
@@ -97,16 +102,17 @@ func troubled(t *testing.T, section string, says ...string) {
 	}
 }
 
+// lacking is what is wrong with an error, as a line; empty: it is as it should be.
 func lacking(err error, says []string) string {
 	if err == nil {
-		return "it succeeded"
+		return "\nit succeeded"
 	}
 	if errors.Is(err, dcs.ErrRefused) {
-		return "it is a refusal, which would demote a primary: " + err.Error()
+		return "\nit is a refusal, which would demote a primary: " + err.Error()
 	}
 	for _, want := range says {
 		if !strings.Contains(err.Error(), want) {
-			return "it doesn't say " + want + ": " + err.Error()
+			return "\nit doesn't say " + want + ": " + err.Error()
 		}
 	}
 	return ""
