@@ -137,6 +137,13 @@ conformance: ## the store's contract on every backend, as a table (REGENT_CONFOR
 	REGENT_CONFORMANCE="$$dir" go test -count=1 -p 1 -run '^TestConformance' ./dcs/... || code=1; \
 	go run ./scripts/conformance "$$dir" && exit "$$code"
 
+.PHONY: timing
+timing: ## record anew how late real etcd and Consul are, which the model's timing is compared with
+	@scripts/setup.sh servers
+	@mkdir -p dcs/dcstest/testdata/timing
+	@REGENT_TIMING="$(CURDIR)/dcs/dcstest/testdata/timing" go test -count=1 -p 1 -v -run '^TestTimingOf' ./dcs/etcd3 ./dcs/consul
+	@go test -count=1 -v -run '^TestModelsTiming' ./dcs/dcstest
+
 .PHONY: interop
 interop: ## clusters shared with Patroni, on etcd and Consul: who leads, what is done, what comes of it, as a table
 	@scripts/setup.sh servers

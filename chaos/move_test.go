@@ -25,9 +25,6 @@ func TestAMoveBetweenStoresUnderAWriter(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute or two: real clusters are left out of -short")
 	}
-	if _, err := consultest.Find(); err != nil { // else it is in this user's reach
-		t.Setenv("CONSUL_BIN", filepath.Join(filepath.Dir(pgtest.Binary(t, "regent")), "consul"))
-	}
 	etcd := storeServer(t, sandbox.Etcd3Store, etcdtest.Binary(t, etcdtest.V34))
 	consul := storeServer(t, sandbox.ConsulStore, consultest.Binary(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)

@@ -181,7 +181,7 @@ func refusal(errs api.TxnErrors, ops api.TxnOps) (again bool, err error) {
 	for _, e := range errs {
 		switch {
 		case contains(e.What, "Permission denied"):
-			return false, fmt.Errorf("commit: %w: %s", dcs.ErrBroken, e.What)
+			return false, book.On(fmt.Errorf("commit: %w: %s", dcs.ErrBroken, e.What))
 		case e.OpIndex >= 0 && e.OpIndex < len(ops) && isPin(ops[e.OpIndex].KV.Verb):
 			again = true
 		case contains(e.What, "lock delay", "lock is already held", "lock isn't held"):

@@ -63,6 +63,20 @@ func TestConformanceThreeServers(t *testing.T) {
 	})
 }
 
+// How late leases end, writes are shown and another server leads: the model's timing is compared
+// with the recording of this. Half of a ttl is registered and believed (safety rule S6).
+func TestTimingOfConsul(t *testing.T) {
+	if testing.Short() {
+		t.Skip("real servers and some seconds")
+	}
+	env := dcstest.Env{Backend: "consul 1.15, three servers", Bounds: bounds()}
+	newThree(t, nil).join(t, &env, 0, 1, 2)
+	for i, s := range env.Stores {
+		env.Stores[i] = s.(doubled).Store
+	}
+	dcstest.MeasureTiming(t, env, 2*time.Second)
+}
+
 // newThree starts three servers that find each other through a mesh.
 func newThree(t *testing.T, settings map[string]any) *cluster {
 	c := &cluster{mesh: newMesh(t)}

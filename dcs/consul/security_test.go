@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -48,14 +49,18 @@ func TestTokens(t *testing.T) {
 	if v := mustView(t, mine); len(v.KVs) != 1 {
 		t.Errorf("a view of what the token may see: %+v", v)
 	}
-	for name, cfg := range map[string]Config{
-		"another cluster": {Token: token.SecretID, Base: based("other")},
-		"read only":       {Token: token.SecretID, Base: based("seen")},
-		"unknown token":   {Token: "22222222-2222-2222-2222-222222222222", Base: based("mine")},
-		"no token":        {Base: based("mine")},
+	const policy, another = `consul.token needs a policy with key_prefix`, "doesn't know consul.token: correct it"
+	for name, tc := range map[string]struct {
+		Config
+		todo string
+	}{
+		"another cluster": {Config{Token: token.SecretID, Base: based("other")}, policy},
+		"read only":       {Config{Token: token.SecretID, Base: based("seen")}, policy},
+		"unknown token":   {Config{Token: "22222222-2222-2222-2222-222222222222", Base: based("mine")}, another},
+		"no token":        {Config{Base: based("mine")}, policy},
 	} {
-		cfg.Host = server.HTTP
-		denied(t, name, opened(t, cfg))
+		tc.Host = server.HTTP
+		denied(t, name, opened(t, tc.Config), tc.todo)
 	}
 
 	// What the operator puts right counts without a restart.
@@ -64,14 +69,17 @@ func TestTokens(t *testing.T) {
 	mustView(t, late)
 }
 
-// denied expects all that counts to be ErrBroken, and to say why.
-func denied(t *testing.T, name string, s *Store) {
+// denied expects all that counts to be ErrBroken, and to say why, and what to do.
+func denied(t *testing.T, name string, s *Store, todo string) {
 	t.Helper()
 	_, errCommit := s.Commit(limited(t), dcs.Txn{Writes: []dcs.Write{dcs.Put("k", nil)}})
 	_, errView := s.View(limited(t), dcs.Linearizable)
 	for op, err := range map[string]error{"commit": errCommit, "view": errView} {
 		if !errors.Is(err, dcs.ErrBroken) || !(strings.Contains(err.Error(), "ermission denied") || strings.Contains(err.Error(), "ACL")) {
 			t.Errorf("%s, %s: %v", name, op, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), todo) {
+			t.Errorf("%s, %s: it doesn't say what to do: %v", name, op, err)
 		}
 	}
 }
@@ -96,7 +104,7 @@ func TestFilteredKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := opened(t, Config{Host: server.HTTP, Token: token.SecretID})
-	if v, err := s.View(limited(t), dcs.Local); !errors.Is(err, dcs.ErrBroken) {
+	if v, err := s.View(limited(t), dcs.Local); !errors.Is(err, dcs.ErrBroken) || !strings.Contains(err.Error(), "consul.token needs a policy") {
 		t.Errorf("%+v, %v", v, err)
 	}
 	w, err := s.Watch(limited(t))
@@ -146,20 +154,26 @@ func TestTLS(t *testing.T) {
 	careless.CACert, careless.NoVerify = "", true
 	usable(t, opened(t, careless))
 
-	for name, change := range map[string]func(*Config){
-		"an authority that isn't the server's": func(c *Config) { c.CACert = file("stranger.pem") },
-		"no authority":                         func(c *Config) { c.CACert = "" },
-		"no certificate":                       func(c *Config) { c.Cert = "" },
-		"an expired certificate":               func(c *Config) { c.Cert = file("expired.pem") },
-		"plain text":                           func(c *Config) { c.Scheme = "http" },
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		todo   string
+	}{
+		"an authority that isn't the server's": {func(c *Config) { c.CACert = file("stranger.pem") }, "consul.cacert must name the authority"},
+		"no authority":                         {func(c *Config) { c.CACert = "" }, "consul.cacert must name the authority"},
+		"no certificate":                       {func(c *Config) { c.Cert = "" }, "set consul.cert and consul.key"},
+		"an expired certificate":               {func(c *Config) { c.Cert = file("expired.pem") }, "renew"},
+		"plain text":                           {func(c *Config) { c.Scheme = "http" }, "set consul.scheme to https"},
 	} {
 		cfg := good
-		change(&cfg)
+		tc.change(&cfg)
 		s := opened(t, cfg)
 		_, errView := s.View(limited(t), dcs.Linearizable)
 		_, errGrant := s.Grant(limited(t), "", time.Minute)
 		if !errors.Is(errView, dcs.ErrBroken) || !errors.Is(errGrant, dcs.ErrBroken) {
 			t.Errorf("%s: view %v; grant %v", name, errView, errGrant)
+		}
+		if text := fmt.Sprint(errView, errGrant); strings.Count(text, tc.todo) != 2 {
+			t.Errorf("%s: it doesn't say what to do: view %v; grant %v", name, errView, errGrant)
 		}
 	}
 	for name, cfg := range map[string]Config{

@@ -94,7 +94,7 @@ func classify(op string, does effect, err error) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%s: %w: %w", op, classOf(does, err), err)
+	return book.On(fmt.Errorf("%s: %w: %w", op, classOf(does, err), err))
 }
 
 func classOf(does effect, err error) error {

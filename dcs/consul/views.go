@@ -101,7 +101,7 @@ func (s *Store) localView(ctx context.Context) (dcs.View, error) {
 // cluster that nobody has made yet may be one that this member may not see.
 func whole(op string, meta *api.QueryMeta) error {
 	if meta.ResultsFilteredByACLs {
-		return fmt.Errorf("%s: %w: the token may not read all keys of the cluster", op, dcs.ErrBroken)
+		return book.On(fmt.Errorf("%s: %w: the token may not read all keys of the cluster", op, dcs.ErrBroken))
 	}
 	return nil
 }

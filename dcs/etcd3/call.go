@@ -60,7 +60,7 @@ func ask[R headed](ctx context.Context, s *Store, e *endpoint, send func(context
 	for try := 0; ; try++ {
 		prepared, err := e.prepared(ctx, who)
 		if err != nil {
-			return none, err
+			return none, fmt.Errorf("etcd server %s: %w", e.url, book.On(err))
 		}
 		marked, wire := withWire(prepared)
 		r, err := send(marked)
@@ -74,7 +74,7 @@ func ask[R headed](ctx context.Context, s *Store, e *endpoint, send func(context
 			e.forgetToken()
 			continue
 		}
-		return none, fmt.Errorf("etcd server %s: %w", e.url, classify(err, wire.sent.Load()))
+		return none, fmt.Errorf("etcd server %s: %w", e.url, book.On(classify(err, wire.sent.Load())))
 	}
 }
 
@@ -174,14 +174,18 @@ func round[R any](ctx context.Context, s *Store, send func(context.Context, *end
 	return none, nil, worst
 }
 
-// worse is the error that speaks for a round: unknown if any is, broken only if all are.
+// worse is the error that speaks for a round: unknown if any is, broken only if all are; and a
+// server that answered, that there is no leader say, knows more than one that wasn't reached.
 func worse(a, b error) error {
+	var none unsent
 	switch {
 	case a == nil:
 		return b
 	case errors.Is(a, dcs.ErrUnknown):
 		return a
 	case errors.Is(b, dcs.ErrUnknown), errors.Is(a, dcs.ErrBroken):
+		return b
+	case errors.As(a, &none) && !errors.Is(b, dcs.ErrBroken) && !errors.As(b, &none):
 		return b
 	default:
 		return a

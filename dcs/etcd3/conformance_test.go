@@ -100,6 +100,14 @@ func TestConformanceOfThreeServers(t *testing.T) {
 	})
 }
 
+// How late leases end, writes are shown and another server leads: the model's timing is compared
+// with the recording of this.
+func TestTimingOfEtcd(t *testing.T) {
+	slow(t)
+	c := etcdtest.Start(t, etcdtest.Options{Version: etcdtest.V36, Servers: 3})
+	dcstest.MeasureTiming(t, etcdEnv(t, "etcd 3.6, three servers", c), 2*time.Second)
+}
+
 // etcdFaults inflicts faults on a cluster, and on the proxies that its clients go through.
 type etcdFaults struct {
 	cluster *etcdtest.Cluster

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -57,6 +58,11 @@ func tokenRefused(err error) bool {
 	return anyOf(err, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrUserEmpty)
 }
 
+// unsent is the error of a request that reached no server.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() error { return u.error }
+
 // classify wraps what a request ended with in one of the four classes.
 func classify(err error, sent bool) error {
 	switch {
@@ -65,7 +71,7 @@ func classify(err error, sent bool) error {
 	case errors.Is(err, dcs.ErrRefused), errors.Is(err, dcs.ErrUnavailable), errors.Is(err, dcs.ErrBroken), errors.Is(err, dcs.ErrUnknown):
 		return err
 	case !sent:
-		return fmt.Errorf("%w: %w", dcs.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", dcs.ErrUnavailable, unsent{err})
 	case anyOf(err, rpctypes.ErrLeaseNotFound, rpctypes.ErrLeaseExist):
 		return fmt.Errorf("%w: %w", dcs.ErrRefused, err)
 	// Said before anything was proposed. A server that stops, times out or lost its leader
@@ -84,7 +90,7 @@ func classify(err error, sent bool) error {
 // asRead is the error of something that changes nothing, whose outcome can't matter.
 func asRead(err error) error {
 	if errors.Is(err, dcs.ErrUnknown) {
-		return fmt.Errorf("%w: %v", dcs.ErrUnavailable, err)
+		return fmt.Errorf("%w: %s", dcs.ErrUnavailable, strings.ReplaceAll(err.Error(), dcs.ErrUnknown.Error()+": ", ""))
 	}
 	return err
 }

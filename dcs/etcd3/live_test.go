@@ -116,7 +116,10 @@ func TestMovedLeader(t *testing.T) {
 // secured turns on users: root, and regent, who may use one prefix.
 func secured(t *testing.T, c *etcdtest.Cluster, prefix string) {
 	t.Helper()
-	err := c.Use(t.Context(), 0, func(ctx context.Context, conn *grpc.ClientConn) error {
+	err := c.Use(t.Context(), 0, func(_ context.Context, conn *grpc.ClientConn) error {
+		// Passwords are hashed slowly, on a busy machine more slowly than other requests may take.
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
 		a := pb.NewAuthClient(conn)
 		var errs []error
 		did := func(err error) { errs = append(errs, err) }
@@ -159,17 +162,23 @@ func TestLogins(t *testing.T) {
 				t.Cleanup(func() { _ = s.Close() })
 				return s
 			}
-			for what, s := range map[string]*Store{
-				"no user":          as("", "", "/service/mine/"),
-				"a wrong password": as("regent", "guess", "/service/mine/"),
-				"another prefix":   as("regent", "secret-of-regent", "/service/theirs/"),
+			for what, tc := range map[string]struct {
+				store *Store
+				todo  string
+			}{
+				"no user":          {as("", "", "/service/mine/"), "set etcd3.username and etcd3.password"},
+				"a wrong password": {as("regent", "guess", "/service/mine/"), "correct etcd3.username and etcd3.password"},
+				"another prefix":   {as("regent", "secret-of-regent", "/service/theirs/"), "etcdctl role grant-permission"},
 			} {
-				err := put(t, s, "1")
+				err := put(t, tc.store, "1")
 				if class := dcs.ClassOf(err); err == nil || class != events.Unavailable || strings.Contains(err.Error(), "guess") {
 					t.Errorf("%s: %v", what, err)
 				}
 				if what != "no user" && !errors.Is(err, dcs.ErrBroken) {
 					t.Errorf("%s needs an operator, and the error doesn't say so: %v", what, err)
+				}
+				if err != nil && !strings.Contains(err.Error(), tc.todo) {
+					t.Errorf("%s: it doesn't say what to do: %v", what, err)
 				}
 			}
 			s := as("regent", "secret-of-regent", "/service/mine/")

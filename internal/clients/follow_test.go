@@ -17,21 +17,11 @@ import (
 	"github.com/pgregent/regent/dcs/consul/consultest"
 	"github.com/pgregent/regent/dcs/etcd3/etcdtest"
 	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/storetest"
 	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
-// PostgreSQL's user may not look into the home where etcd and Consul were built, so those are
-// copied as well.
-func TestMain(m *testing.M) {
-	build := []string{"./cmd/regent", "./cmd/regent-keeper"}
-	if path, err := etcdtest.Find(etcdtest.V36); err == nil {
-		build = append(build, path)
-	}
-	if path, err := consultest.Find(); err == nil {
-		build = append(build, path)
-	}
-	pgtest.Main(m, build...)
-}
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // world is a cluster, with clients in front of it.
 type world struct {
@@ -65,13 +55,11 @@ func (w *world) startStore(kind sandbox.StoreKind) *sandbox.StoreServer {
 	if kind.Program() == "" {
 		return nil
 	}
-	program := filepath.Join(filepath.Dir(pgtest.Binary(w.T, "regent")), kind.Program())
-	if _, err := os.Stat(program); err != nil { // else it is in this user's reach
-		if kind == sandbox.Etcd3Store {
-			program = etcdtest.Binary(w.T, etcdtest.V36)
-		} else {
-			program = consultest.Binary(w.T)
-		}
+	program := ""
+	if kind == sandbox.Etcd3Store {
+		program = etcdtest.Binary(w.T, etcdtest.V36)
+	} else {
+		program = consultest.Binary(w.T)
 	}
 	server, err := sandbox.StartStore(w.ctx, kind, program, filepath.Join(pgtest.SocketDir(w.T), "store"))
 	if err != nil {

@@ -14,21 +14,11 @@ import (
 	"github.com/pgregent/regent/dcs/etcd3/etcdtest"
 	"github.com/pgregent/regent/internal/replay"
 	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/storetest"
 	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
-// PostgreSQL's user may not look into the home where etcd and Consul were built, so those are
-// copied as well.
-func TestMain(m *testing.M) {
-	build := []string{"./cmd/regent", "./cmd/regent-keeper"}
-	if path, err := etcdtest.Find(etcdtest.V36); err == nil {
-		build = append(build, path)
-	}
-	if path, err := consultest.Find(); err == nil {
-		build = append(build, path)
-	}
-	pgtest.Main(m, build...)
-}
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // scriptLimit is what the demo promises for its scripted part.
 const scriptLimit = 90 * time.Second
@@ -55,11 +45,7 @@ func TestDemoOnStoreServers(t *testing.T) {
 		{sandbox.ConsulStore, func(t *testing.T) string { return consultest.Binary(t) }, scriptLimit + 30*time.Second},
 	} {
 		t.Run(string(tt.store), func(t *testing.T) {
-			program := filepath.Join(filepath.Dir(pgtest.Binary(t, "regent")), tt.store.Program())
-			if _, err := os.Stat(program); err != nil { // else it is in this user's reach
-				program = tt.binary(t)
-			}
-			play(t, tt.limit, "--dcs", string(tt.store), "--dcs-program", program)
+			play(t, tt.limit, "--dcs", string(tt.store), "--dcs-program", tt.binary(t))
 		})
 	}
 }

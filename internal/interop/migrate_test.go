@@ -3,6 +3,7 @@ package interop
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,56 +14,68 @@ import (
 // migration moves a cluster from one program to the other, member by member, under a writer.
 type migration struct {
 	*Cluster
-	t    *testing.T
-	ctx  context.Context
-	load *Load
+	t     *testing.T
+	ctx   context.Context
+	store string
+	load  *Load
 	// runs are the postmasters from the beginning, which are those of the end.
 	runs map[string]int
 }
 
 // A cluster of Patronis becomes one of Regents and one of Patronis again, as
 // docs/operations/migrate-from-patroni.md says: in maintenance mode, member by member, from the
-// same file. No PostgreSQL is restarted, no transaction fails, no row is lost.
+// same file. No PostgreSQL is restarted, no transaction fails, no row is lost. On both stores, but
+// Consul only by `make interop`.
 func TestMigration(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("takes a minute: real clusters are left out of -short")
+	for _, store := range []string{"etcd3", "consul"} {
+		if store == "consul" && full() == "" {
+			continue
+		}
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			if testing.Short() {
+				t.Skip("takes a minute: real clusters are left out of -short")
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+			defer cancel()
+			c := Start(t, Options{Store: store, Members: []sandbox.Program{p, p, p}})
+			m := &migration{Cluster: c, t: t, ctx: ctx, store: store, runs: map[string]int{}}
+			m.play()
+		})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
-	defer cancel()
-	m := &migration{
-		Cluster: Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, p, p}}),
-		t:       t, ctx: ctx, runs: map[string]int{},
-	}
+}
+
+func (m *migration) play() {
 	if err := m.Nodes()[0].PowerOn(); err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	if _, err := m.AwaitPrimary(ctx); err != nil {
-		t.Fatal(err)
+	if _, err := m.AwaitPrimary(m.ctx); err != nil {
+		m.t.Fatal(err)
 	}
 	if err := m.PowerOn(); err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
 	leader := m.streaming()
-	m.load = m.Load(ctx)
+	m.load = m.Load(m.ctx)
 	m.written()
 	for _, n := range m.Nodes() {
 		pid, ok := n.PostmasterPID()
 		if !ok {
-			t.Fatalf("%s has no postmaster", n.Name())
+			m.t.Fatalf("%s has no postmaster", n.Name())
 		}
 		m.runs[n.Name()] = pid
 	}
 	m.say("three Patronis, %s leads", leader.Name())
 	m.move(r, m.Patronictl, m.Regent)
 	m.move(p, m.Regent, m.Patronictl)
-	figures, err := m.load.End(ctx)
+	figures, err := m.load.End(m.ctx)
 	if err != nil {
-		t.Error(err)
+		m.t.Error(err)
 	}
-	t.Logf("%s; 0 of %d servers restarted", figures, len(m.runs))
+	m.t.Logf("%s; 0 of %d servers restarted", figures, len(m.runs))
+	m.line("and back: 0 servers restarted", figures.String())
 	if figures.Lost != 0 || figures.Unknown != 0 {
-		t.Errorf("a migration costs nothing: %s", figures)
+		m.t.Errorf("a migration costs nothing: %s", figures)
 	}
 	m.nothingLeft(leader)
 }
@@ -92,6 +105,20 @@ func (m *migration) say(format string, args ...any) {
 	log := m.load.Log()
 	m.t.Logf("%6.1f s  %-58s %6d rows acknowledged, %d transactions failed",
 		m.load.Now().Seconds(), fmt.Sprintf(format, args...), len(log.Acks), len(log.Unknown))
+	m.line(fmt.Sprintf(format, args...), fmt.Sprintf("%d rows acknowledged, %d transactions failed", len(log.Acks), len(log.Unknown)))
+}
+
+// line adds a line to the table that `make interop` prints. Its time is since the beginning.
+func (m *migration) line(what, result string) {
+	m.t.Helper()
+	leader := "-"
+	if n, err := m.Primary(m.ctx); err == nil {
+		leader = fmt.Sprintf("%s (%s)", n.Program(), n.Name())
+	}
+	if dir := full(); dir != "" {
+		line := fmt.Sprintf("| %s PPP migration | %s | %s | %s | at %.1f s |\n", m.store, leader, what, result, m.load.Now().Seconds())
+		addTo(m.t, filepath.Join(dir, "migration-"+m.store), line)
+	}
 }
 
 func (m *migration) streaming() *sandbox.Node {

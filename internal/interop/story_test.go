@@ -55,21 +55,33 @@ func TestMixedCluster(t *testing.T) {
 		if s.more && full() == "" {
 			continue
 		}
-		layout := ""
-		for _, m := range s.members {
-			layout += strings.ToUpper(string(m[:1]))
-		}
+		layout := lettersOf(s.members)
 		t.Run(s.store+"-"+layout, func(t *testing.T) {
 			t.Parallel()
 			if testing.Short() {
 				t.Skip("takes two minutes: real clusters are left out of -short")
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
-			defer cancel()
-			w := &story{Cluster: Start(t, Options{Store: s.store, Members: s.members}), t: t, ctx: ctx, layout: s.store + " " + layout}
+			c, ctx := newStory(t, s.store, s.members)
+			w := &story{Cluster: c, t: t, ctx: ctx, layout: s.store + " " + layout}
 			w.play()
 		})
 	}
+}
+
+// newStory lays out a cluster for as long as a story may take.
+func newStory(t *testing.T, store string, members []sandbox.Program) (*Cluster, context.Context) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	t.Cleanup(cancel)
+	return Start(t, Options{Store: store, Members: members}), ctx
+}
+
+// lettersOf names who lives in a cluster.
+func lettersOf(members []sandbox.Program) (letters string) {
+	for _, m := range members {
+		letters += strings.ToUpper(string(m[:1]))
+	}
+	return letters
 }
 
 func (w *story) play() {

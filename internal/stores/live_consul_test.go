@@ -25,9 +25,6 @@ func TestAgentsOnConsul(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	if _, err := consultest.Find(); err != nil { // else it is in this user's reach
-		t.Setenv("CONSUL_BIN", filepath.Join(filepath.Dir(pgtest.Binary(t, "regent")), "consul"))
-	}
 	server := consultest.Start(t, "c0", nil)
 	cluster, err := sandbox.New(sandbox.Options{
 		Dir: filepath.Join(pgtest.SocketDir(t), "c"), Bin: filepath.Dir(pgtest.Binary(t, "regent")), PGBin: pgtest.BinDir(t),

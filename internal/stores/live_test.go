@@ -14,26 +14,15 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
-	"github.com/pgregent/regent/dcs/consul/consultest"
 	"github.com/pgregent/regent/dcs/etcd3/etcdtest"
 	"github.com/pgregent/regent/internal/sandbox"
 	"github.com/pgregent/regent/internal/sandbox/history"
+	"github.com/pgregent/regent/internal/sandbox/storetest"
 	"github.com/pgregent/regent/internal/sandbox/workload"
 	"github.com/pgregent/regent/pgmgr/pgtest"
 )
 
-// PostgreSQL's user may not look into the home where etcd and Consul were built, so those are
-// copied as well.
-func TestMain(m *testing.M) {
-	build := []string{"./cmd/regent", "./cmd/regent-keeper"}
-	if path, err := etcdtest.Find(etcdtest.V36); err == nil {
-		build = append(build, path)
-	}
-	if path, err := consultest.Find(); err == nil {
-		build = append(build, path)
-	}
-	pgtest.Main(m, build...)
-}
+func TestMain(m *testing.M) { storetest.Main(m) }
 
 // onEtcd runs three agents on three servers of etcd, under a writer.
 type onEtcd struct {
@@ -55,9 +44,6 @@ func TestAgentsOnEtcd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	w := &onEtcd{T: t, ctx: ctx, began: time.Now()}
-	if _, err := etcdtest.Find(etcdtest.V36); err != nil { // else it is in this user's reach
-		t.Setenv(etcdtest.V36.Variable(), filepath.Join(filepath.Dir(pgtest.Binary(t, "regent")), "etcd"))
-	}
 	w.etcd = etcdtest.Start(t, etcdtest.Options{Version: etcdtest.V36, Servers: 3})
 	var err error
 	w.cluster, err = sandbox.New(sandbox.Options{

@@ -133,11 +133,11 @@ func TestEtcdOverTLS(t *testing.T) {
 		class error
 		says  string
 	}{
-		"an expired certificate": {files(ours.path("ca.crt"), ours.path("expired.crt"), ours.path("expired.key")), dcs.ErrUnavailable, "expired at"},
-		"another authority":      {files(strange.path("ca.crt"), ours.path("client.crt"), ours.path("client.key")), dcs.ErrUnavailable, "unknown authority"},
-		"a stranger":             {files(ours.path("ca.crt"), strange.path("client.crt"), strange.path("client.key")), dcs.ErrUnavailable, ""},
-		"no certificate":         {[]string{host, "protocol: https", "cacert: " + ours.path("ca.crt")}, dcs.ErrUnavailable, ""},
-		"plain text":             {[]string{host}, dcs.ErrUnavailable, ""},
+		"an expired certificate": {files(ours.path("ca.crt"), ours.path("expired.crt"), ours.path("expired.key")), dcs.ErrUnavailable, "renew it"},
+		"another authority":      {files(strange.path("ca.crt"), ours.path("client.crt"), ours.path("client.key")), dcs.ErrUnavailable, "etcd3.cacert must name the authority"},
+		"a stranger":             {files(ours.path("ca.crt"), strange.path("client.crt"), strange.path("client.key")), dcs.ErrUnavailable, "set etcd3.cert and etcd3.key"},
+		"no certificate":         {[]string{host, "protocol: https", "cacert: " + ours.path("ca.crt")}, dcs.ErrUnavailable, "set etcd3.cert and etcd3.key"},
+		"plain text":             {[]string{host}, dcs.ErrUnavailable, "set etcd3.protocol to https"},
 		"no such file":           {files(ours.path("none.crt"), "", ""), dcs.ErrBroken, "none.crt"},
 		"a key that isn't one":   {files(ours.path("ca.crt"), ours.path("client.crt"), ours.path("client.crt")), dcs.ErrBroken, "key"},
 	} {

@@ -18,9 +18,12 @@ import (
 )
 
 // Find returns the server that scripts/consul-server.sh builds, or another one: that of
-// CONSUL_BIN first, that of PATH last.
+// CONSUL_BIN first, then one beside this program (see package storetest), that of PATH last.
 func Find() (string, error) {
 	candidates := []string{os.Getenv("CONSUL_BIN")}
+	if self, err := os.Executable(); err == nil {
+		candidates = append(candidates, filepath.Join(filepath.Dir(self), "consul"))
+	}
 	cache := os.Getenv("XDG_CACHE_HOME")
 	if home, err := os.UserHomeDir(); cache == "" && err == nil {
 		cache = filepath.Join(home, ".cache")

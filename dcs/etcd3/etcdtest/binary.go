@@ -37,11 +37,15 @@ func Binary(tb testing.TB, v Version) string {
 // Variable names the environment's variable for the path of a server of this version.
 func (v Version) Variable() string { return "REGENT_ETCD_" + strings.ReplaceAll(string(v), ".", "") }
 
-// Find returns the path of a server of this version.
+// Find returns the path of a server of this version: the one that the variable names, one beside
+// this program (see package storetest), one that was built, or that of PATH.
 func Find(v Version) (string, error) {
 	var candidates []string
 	if named := os.Getenv(v.Variable()); named != "" {
 		candidates = append(candidates, named)
+	}
+	if self, err := os.Executable(); err == nil {
+		candidates = append(candidates, filepath.Join(filepath.Dir(self), "etcd"))
 	}
 	if cache, err := cacheDir(); err == nil {
 		built, err := filepath.Glob(filepath.Join(cache, "regent", "etcd-"+string(v)+".*", "etcd"))
