@@ -176,6 +176,14 @@ func (m *Manager) Control(ctx context.Context) (ControlData, error) {
 	return c, nil
 }
 
+// knownControl is the last reading, however old; zero: there was none. What doesn't change
+// is right in it, and the timeline isn't newer than the file's.
+func (m *Manager) knownControl() ControlData {
+	m.control.mu.Lock()
+	defer m.control.mu.Unlock()
+	return m.control.data
+}
+
 // readControl runs pg_controldata; a server that writes the file at the same
 // moment gives a wrong checksum, which another try heals.
 func (m *Manager) readControl(ctx context.Context) (ControlData, error) {

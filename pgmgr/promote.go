@@ -16,6 +16,8 @@ import (
 const (
 	// promotePoll is the pause between two looks at whether recovery has ended.
 	promotePoll = 2 * time.Millisecond
+	// connectPause is the pause before a server is asked again that took no connection.
+	connectPause = 10 * time.Millisecond
 	// firstWake is how long recovery is given before its process is woken; each next
 	// time it is given twice as long, up to lastWake.
 	firstWake = 5 * time.Millisecond
@@ -64,51 +66,73 @@ func (m *Manager) promote(ctx context.Context, names *events.SyncNames, may perm
 	if !ks.Alive || ks.PID == 0 {
 		return 0, classed(ErrRefused, op, errors.New("no server runs"))
 	}
-	var tl events.Timeline
-	err = m.withLocal(ctx, op, func(conn *pgconn.PgConn) error {
-		rec, err := recoveryOf(ctx, conn)
-		if err != nil {
-			return err
+	if names != nil {
+		if err := m.holdBefore(ctx, op, *names); err != nil {
+			return 0, err
 		}
-		if rec.running {
-			if err := m.prepare(ctx, conn, rec, names); err != nil {
-				return err
-			}
-		}
-		if err := m.askPromotion(may, rec.running); err != nil {
-			return fromKeeper("ask the keeper", err)
-		}
-		tl, err = awaitPromotion(ctx, conn, rec)
-		if err != nil {
-			return classed(ErrUnknown, "await the end of recovery", err)
-		}
-		return nil
-	})
-	return tl, err
+	}
+	// Writers are waiting: nothing that isn't needed for the order comes before it.
+	recovering := m.isStandbyDir()
+	if recovering {
+		m.sortTimelines(ctx)
+	}
+	if err := m.askPromotion(may, recovering); err != nil {
+		return 0, fromKeeper("ask the keeper", err)
+	}
+	tl, err := m.promoted(ctx)
+	if err != nil {
+		return 0, classed(ErrUnknown, "await the end of recovery", err)
+	}
+	return tl, nil
 }
 
-// prepare makes a standby ready for its promotion. The control file is read only if there
-// is something to look for: that takes a process of its own, and writers are waiting.
-func (m *Manager) prepare(ctx context.Context, conn *pgconn.PgConn, rec recovery, names *events.SyncNames) error {
-	if names != nil {
-		if err := m.holdNames(ctx, conn, *names); err != nil {
+// promoted waits until the server that was told to has left recovery. One that takes no
+// connection yet is tried again for as long as it lives.
+func (m *Manager) promoted(ctx context.Context) (tl events.Timeline, err error) {
+	for {
+		connected := false
+		err = m.withLocal(ctx, "promote", func(conn *pgconn.PgConn) (err error) {
+			connected = true
+			tl, err = awaitPromotion(ctx, conn)
 			return err
+		})
+		if err == nil || connected || pause(ctx, connectPause) != nil {
+			return tl, err
+		}
+		if ks, alive := m.pm.Status(ctx); alive != nil || !ks.Alive {
+			return 0, err
 		}
 	}
-	newer, err := m.config().newerHistories(rec.control.CheckpointTL)
+}
+
+// holdBefore makes sure of what commits will wait for, while it is still a standby.
+func (m *Manager) holdBefore(ctx context.Context, op string, names events.SyncNames) error {
+	return m.withLocal(ctx, op, func(conn *pgconn.PgConn) error {
+		recovering, err := isRecovering(ctx, conn)
+		if err != nil || !recovering {
+			return err
+		}
+		return m.holdNames(ctx, conn, names)
+	})
+}
+
+// sortTimelines drops what half-received timelines left. The control file is read only if
+// there may be one: that takes a process of its own.
+func (m *Manager) sortTimelines(ctx context.Context) {
+	known := m.knownControl()
+	newer, err := m.config().newerHistories(known.Timeline())
 	if err != nil {
-		return nil // said when PostgreSQL is started
+		return // said when PostgreSQL is started
 	}
 	for tl, ancestors := range newer {
-		if len(ancestors) > 0 && m.config().begun(tl, ancestors[len(ancestors)-1].LSN, rec.control) {
+		if len(ancestors) > 0 && m.config().begun(tl, ancestors[len(ancestors)-1].LSN, known) {
 			continue
 		}
 		if control, err := m.Control(ctx); err == nil {
 			m.dropHalfReceived(ctx, control)
 		}
-		break
+		return
 	}
-	return nil
 }
 
 // askPromotion has the keeper arm the server and, unless recovery is over or ending
@@ -124,38 +148,27 @@ func (m *Manager) askPromotion(may permission, recovering bool) error {
 	return may.renew()
 }
 
-// recovery is what a server says of its recovery.
-type recovery struct {
-	running bool
-	startup int         // the process that replays; 0 if it isn't shown
-	control ControlData // sizes, and the newest timeline as CheckpointTL; nothing else
-}
-
-func recoveryOf(ctx context.Context, conn *pgconn.PgConn) (recovery, error) {
-	r, err := row(ctx, conn, `SELECT pg_catalog.pg_is_in_recovery(),
-		(SELECT pid FROM pg_catalog.pg_stat_activity WHERE backend_type = 'startup' LIMIT 1),
-		greatest(c.timeline_id, r.min_recovery_end_timeline), i.wal_block_size, i.bytes_per_wal_segment
-		FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r, pg_catalog.pg_control_init() i`)
+// startupProcess is the one that replays; 0 if there is none, or it isn't shown.
+func startupProcess(ctx context.Context, conn *pgconn.PgConn) (pid int, err error) {
+	r, err := row(ctx, conn, `SELECT max(pid) FROM pg_catalog.pg_stat_activity WHERE backend_type = 'startup'`)
 	if err != nil {
-		return recovery{}, fmt.Errorf("ask for the role: %w", err)
+		return 0, fmt.Errorf("look for the startup process: %w", err)
 	}
-	return recovery{running: r[0] == "t", startup: atoi(r[1]), control: ControlData{
-		CheckpointTL: events.Timeline(atoi(r[2])), WALBlockSize: atoi(r[3]), WALSegmentSize: atoi(r[4]),
-	}}, nil
+	return atoi(r[0]), nil
 }
 
 // wake makes the startup process look around, whatever it waits for: a reload of its
 // configuration sets the latch that it sleeps on. Promotion wakes it once, and that may
 // be too early.
-func (r recovery) wake() {
-	if r.startup > 0 {
-		_ = syscall.Kill(r.startup, syscall.SIGHUP) // gone: recovery has ended
+func wake(startup int) {
+	if startup > 0 {
+		_ = syscall.Kill(startup, syscall.SIGHUP) // gone: recovery has ended
 	}
 }
 
 // awaitPromotion returns the timeline as soon as the server has left recovery.
-func awaitPromotion(ctx context.Context, conn *pgconn.PgConn, rec recovery) (events.Timeline, error) {
-	patience, woken := firstWake, time.Now()
+func awaitPromotion(ctx context.Context, conn *pgconn.PgConn) (events.Timeline, error) {
+	startup, patience, woken := 0, firstWake, time.Now()
 	for {
 		r, err := row(ctx, conn, `SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
 			THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END`)
@@ -166,7 +179,12 @@ func awaitPromotion(ctx context.Context, conn *pgconn.PgConn, rec recovery) (eve
 			return tl, nil
 		}
 		if time.Since(woken) >= patience {
-			rec.wake()
+			if startup == 0 {
+				if startup, err = startupProcess(ctx, conn); err != nil {
+					return 0, err
+				}
+			}
+			wake(startup)
 			patience, woken = min(2*patience, lastWake), time.Now()
 		}
 		if err := pause(ctx, promotePoll); err != nil {
