@@ -41,6 +41,18 @@ type Evidence struct {
 	MinRate float64
 	// Trouble is why the cluster isn't whole at To; empty when it is.
 	Trouble string
+
+	// MayBeTwo: two primaries are part of the story; how long is measured and may be bounded.
+	MayBeTwo bool
+	// Bounds are demanded of what is measured.
+	Bounds []Bound
+	// FailedWrites, Streaming and Noticed are figures that were taken elsewhere.
+	FailedWrites int
+	Streaming    time.Duration
+	Noticed      map[string]time.Duration
+	// Reigns are what the members' journals say, Broken what else was found, as sentences.
+	Reigns []Reign
+	Broken []string
 }
 
 // MaxThaw is how long a whole member that was frozen past its lease may go on as a primary beside
@@ -98,6 +110,8 @@ type Verdict struct {
 	// Overlaps are proven times with two primaries; Doubts are pairs of observations too
 	// close to each other to tell.
 	Overlaps, Doubts []history.Overlap
+	// Two is for how long there certainly were two, or more.
+	Two time.Duration
 	// Windows are overlaps right after a thaw that are within MaxThaw.
 	Windows []Window
 	// Rate is the least looks per second at any member, Blind the longest time without one.
@@ -145,6 +159,7 @@ func Judge(e Evidence) Verdict {
 	if e.Trouble != "" {
 		v.violate(NotWhole, "%s after %s: %s", e.Fault, ms(e.To-e.From), e.Trouble)
 	}
+	v.judgeBounds(e)
 	v.judgeWatch(e)
 	return v
 }
@@ -172,8 +187,11 @@ func (v *Verdict) judgeRoles(e Evidence) {
 			continue
 		}
 		v.Overlaps = append(v.Overlaps, o)
-		v.violate(TwoPrimaries, "%s (%s)", o, e.Fault)
+		if !e.MayBeTwo {
+			v.violate(TwoPrimaries, "%s (%s)", o, e.Fault)
+		}
 	}
+	v.Two = together(v.Overlaps)
 }
 
 // window tells whether an overlap is the end of a thawed primary. Only a question that was asked
