@@ -39,6 +39,9 @@ type Evidence struct {
 	// MinRate is how often per second each member must have been looked at for the verdict
 	// to be worth something; zero: any.
 	MinRate float64
+	// Unread: the rows that are left couldn't be read. That is a violation of its own, and no
+	// reason to call all of them lost.
+	Unread bool
 	// Trouble is why the cluster isn't whole at To; empty when it is.
 	Trouble string
 
@@ -212,6 +215,10 @@ func (e Evidence) window(o history.Overlap) (Window, bool) {
 }
 
 func (v *Verdict) judgeRows(e Evidence) {
+	if e.Unread {
+		v.violate(NotWhole, "the rows that are left couldn't be read (%s)", e.Fault)
+		return
+	}
 	for _, a := range e.Writes.Missing(e.Present) {
 		if _, known := slices.BinarySearch(e.LostBefore, a.Seq); !known && a.Acked <= e.To {
 			v.Lost = append(v.Lost, a)

@@ -76,6 +76,7 @@ func PlantedEvidence() []Planted {
 			e.Writes.Acks = slices.DeleteFunc(e.Writes.Acks, func(a history.Ack) bool { return a.Acked > 2*time.Second })
 		}, LongOutage),
 		plant("a member that never came back", func(e *Evidence) { e.Trouble = "a doesn't stream" }, NotWhole),
+		plant("rows that nobody could read", func(e *Evidence) { e.Unread, e.Present = true, nil }, NotWhole),
 		plant("a frozen primary that writes on when it is thawed, for 40 ms", func(e *Evidence) { thawed(e, 40*time.Millisecond) }),
 		plant("a frozen primary that writes on when it is thawed, for 60 ms", func(e *Evidence) { thawed(e, 60*time.Millisecond) }, TwoPrimaries),
 		plant("a primary that was said to be frozen only before", func(e *Evidence) {

@@ -100,3 +100,20 @@ func (n *Node) AmendConfig(old, new string) error {
 	}
 	return nil
 }
+
+// Servers are the processes of the node's PostgreSQL.
+func (n *Node) Servers() []int {
+	var pids []int
+	for _, p := range n.processes() {
+		if p.cwd == n.DataDir() && filepath.Base(p.exe) == "postgres" {
+			pids = append(pids, p.pid)
+		}
+	}
+	return pids
+}
+
+// Serves reports that such a process still lives.
+func (n *Node) Serves(pid int) bool {
+	p, ok := readProcess(pid)
+	return ok && p.cwd == n.DataDir()
+}

@@ -230,3 +230,6 @@ func (s *StoreServer) Close() error {
 	}
 	return s.ports.release()
 }
+
+// Dir is the folder that it works in.
+func (s *StoreServer) Dir() string { return s.dir }

@@ -1,0 +1,205 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgregent/regent/chaos"
+	"github.com/pgregent/regent/internal/sandbox"
+)
+
+// labKey tells clusters apart that can't take each other's rows.
+type labKey struct {
+	store   sandbox.StoreKind
+	fencing string
+}
+
+// lab is a cluster on its store, written to and watched, on which rows are replayed one after the
+// other for as long as every promise is kept.
+type lab struct {
+	key     labKey
+	opt     sandbox.Options
+	cluster *sandbox.Cluster
+	server  *sandbox.StoreServer // nil: the embedded store
+	arena   *chaos.Arena
+	hosts   Hosts       // nil: no cables
+	disks   Disks       // nil: what the folder lies on
+	faults  StoreFaults // nil: the lone server's, see storeFaults
+
+	lost  []int64 // rows that went missing in earlier rows, sorted
+	stop  context.CancelFunc
+	ended chan error
+}
+
+// Timings of the suite on a store.
+func Timings(k sandbox.StoreKind) (ttl, loopWait, retryTimeout time.Duration) {
+	ttl, loopWait, retryTimeout = k.Timings()
+	if k == sandbox.Etcd3Store {
+		ttl = 5 * time.Second
+	}
+	return ttl, loopWait, retryTimeout
+}
+
+// newLab makes a cluster in a folder, starts it and loads it. Close ends it, also after an error.
+func newLab(ctx context.Context, key labKey, o Options, dir string) (*lab, error) {
+	l := &lab{key: key}
+	ttl, loopWait, retryTimeout := Timings(key.store)
+	l.opt = sandbox.Options{Dir: filepath.Join(dir, "c"), Bin: o.Bin, PGBin: o.PGBin, TTL: ttl, LoopWait: loopWait, RetryTimeout: retryTimeout}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return l, fmt.Errorf("make the row's folder: %w", err)
+	}
+	var err error
+	if key.store.Program() != "" {
+		if l.server, err = sandbox.StartStore(ctx, key.store, o.Programs[key.store], filepath.Join(dir, "store")); err != nil {
+			return l, err
+		}
+		l.opt.Store = l.server.Section()
+	}
+	if l.cluster, err = sandbox.New(l.opt); err != nil {
+		return l, err
+	}
+	l.opt.Dir = l.cluster.Dir()
+	for _, n := range l.cluster.Nodes() {
+		if err := l.fit(n); err != nil {
+			return l, err
+		}
+	}
+	l.arena = chaos.NewArena(l.cluster)
+	if err := l.cluster.PowerOn(); err != nil {
+		return l, err
+	}
+	load, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop, l.ended = stop, make(chan error, 1)
+	go func() {
+		l.ended <- l.arena.Run(load, func(ctx context.Context) error { <-ctx.Done(); return nil })
+	}()
+	return l, nil
+}
+
+// launchFile is in a node's run folder; the launcher does what it says.
+const launchFile = "launch"
+
+// launcher stands where PostgreSQL's program would, and becomes it. Who only asks for the version
+// or a setting is always answered.
+const launcher = `#!/bin/sh
+case " $* " in
+*" --version "*|*" -V "*|*" -C "*) ;;
+*)
+	word=; read -r word 2>/dev/null <'%[1]s'
+	case "$word" in
+	hang) exec sleep 1000000;;
+	fail) echo 'FATAL:  the launcher was told that this start fails' >&2; exit 1;;
+	esac;;
+esac
+exec '%[2]s/postgres' "$@"
+`
+
+// fit gives the node its launcher and its fencing.
+func (l *lab) fit(n *sandbox.Node) error {
+	if l.key.fencing != "keeper" {
+		if err := n.AmendConfig("regent:\n  run_dir:", "regent:\n  fencing: "+l.key.fencing+"\n  run_dir:"); err != nil {
+			return err
+		}
+	}
+	bin := filepath.Join(filepath.Dir(n.ConfigFile()), "bin")
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		return fmt.Errorf("make the launcher of %s: %w", n.Name(), err)
+	}
+	programs, err := os.ReadDir(l.opt.PGBin)
+	if err != nil {
+		return fmt.Errorf("make the launcher of %s: %w", n.Name(), err)
+	}
+	for _, p := range programs {
+		if p.Name() != "postgres" {
+			err = errors.Join(err, os.Symlink(filepath.Join(l.opt.PGBin, p.Name()), filepath.Join(bin, p.Name())))
+		}
+	}
+	flag := filepath.Join(n.RunDir(), launchFile)
+	err = errors.Join(err, os.WriteFile(flag, nil, 0o600),
+		os.WriteFile(filepath.Join(bin, "postgres"), fmt.Appendf(nil, launcher, flag, l.opt.PGBin), 0o755))
+	if err != nil {
+		return fmt.Errorf("make the launcher of %s: %w", n.Name(), err)
+	}
+	return n.AmendConfig("  bin_dir: "+l.opt.PGBin+"\n", "  bin_dir: "+bin+"\n")
+}
+
+// close ends everything. The folder stays when it is to be kept.
+func (l *lab) close(keep bool) error {
+	var errs []error
+	if l.stop != nil {
+		l.stop()
+		errs = append(errs, <-l.ended)
+	}
+	if l.cluster != nil {
+		if keep {
+			l.cluster.KeepFolder()
+		}
+		errs = append(errs, l.cluster.Close())
+	}
+	if l.server != nil {
+		l.resumeServer()
+		errs = append(errs, l.server.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// resumeServer lets a server run on that stands still, so that it can end.
+func (l *lab) resumeServer() { _ = signalIn(l.server.Dir(), unix.SIGCONT) }
+
+// wholeNow returns why the cluster isn't whole.
+func (l *lab) wholeNow(ctx context.Context) error {
+	if _, err := l.cluster.StreamingNow(ctx); err != nil {
+		return err
+	}
+	for _, n := range l.cluster.Nodes() {
+		s, err := n.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if s.State != "running" || s.Pause {
+			return fmt.Errorf("the agent of %s says %q (pause: %v)", n.Name(), s.State, s.Pause)
+		}
+	}
+	if last := l.arena.Writer.Last(); time.Since(l.arena.Origin)-last.Acked > time.Second {
+		return fmt.Errorf("the latest write was acknowledged at %s", last.Acked.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// timeline is the one that the primary writes.
+func (l *lab) timeline(ctx context.Context) (uint64, error) {
+	primary, err := l.cluster.Primary(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var hex string
+	if err := query(ctx, primary, `SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`, &hex); err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(hex, 16, 32)
+}
+
+// pollEvery is the time between two looks at a condition, trapEvery at a trap's.
+const (
+	pollEvery = 20 * time.Millisecond
+	trapEvery = time.Millisecond
+)
+
+// pause waits for d; it returns why ctx ended if that was first.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(max(d, 0))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
