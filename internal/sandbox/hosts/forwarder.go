@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -24,6 +25,8 @@ type forwarder struct {
 	route   *netlink.Route
 	queue   chan frame
 	work    sync.WaitGroup
+	// lost and sent count packets.
+	lost, sent atomic.Int64
 }
 
 type frame struct {
@@ -95,7 +98,11 @@ func (f *forwarder) read() {
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
-		if err != nil || f.quality.Rand.Float64() < f.quality.Loss {
+		if err != nil {
+			continue
+		}
+		if f.quality.Rand.Float64() < f.quality.Loss {
+			f.lost.Add(1)
 			continue
 		}
 		due := time.Now().Add(f.quality.Delay)
@@ -109,6 +116,7 @@ func (f *forwarder) read() {
 		select {
 		case f.queue <- frame{due, append([]byte(nil), buffer[:n]...)}:
 		default: // the queue is full
+			f.lost.Add(1)
 		}
 	}
 }
@@ -122,7 +130,11 @@ func (f *forwarder) send() {
 			timer.Reset(wait)
 			<-timer.C
 		}
-		_, _ = f.end.Write(p.data) // a packet may be lost
+		if _, err := f.end.Write(p.data); err != nil { // the link is being healed
+			f.lost.Add(1)
+			continue
+		}
+		f.sent.Add(1)
 	}
 }
 

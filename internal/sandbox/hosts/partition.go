@@ -47,8 +47,8 @@ func (p Partition) String() string {
 }
 
 var (
-	errNothing  = errors.New("no hosts have such traffic with each other")
-	errNoWord = errors.New("no such word")
+	errNothing = errors.New("no hosts have such traffic with each other")
+	errNoWord  = errors.New("no such word")
 )
 
 // Cut drops the partition's packets until the link is healed. Connections stay open on both ends,
