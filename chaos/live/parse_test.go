@@ -65,7 +65,7 @@ func TestWhatIsWrongIsNamedWithItsLine(t *testing.T) {
 		{header + "expect outage at most 7\n" + good, `x.txt:6: expect outage at most SPAN: "7" is no length of time; write 300ms, 2s, ttl, 2ttl or ttl+5s`},
 		{header + "expect lost rows at most many\n" + good, `x.txt:6: expect lost rows at most COUNT: "many" is no whole number`},
 		{header + "on zookeeper do kill agent of primary\n" + good, `x.txt:6: "zookeeper" is no store; there are [raft etcd3 consul]`},
-				{header + "expect log of primary says \"half\n" + good, `x.txt:6: a quotation mark isn't closed`},
+		{header + "expect log of primary says \"half\n" + good, `x.txt:6: a quotation mark isn't closed`},
 		{header + "try to kill it\n" + good, `x.txt:6: "try to kill it" begins with none of: do, wait for, expect, allow, or a word of the header`},
 		{header + "row 2\n" + good, `x.txt:6: "row" was said in line 1`},
 		{header + "fencing maybe\n" + good, `x.txt:6: fencing is keeper or off, not "maybe"`},

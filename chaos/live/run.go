@@ -48,6 +48,7 @@ type run struct {
 	freezes           []history.Freeze
 	downAt            map[string]time.Time
 	broken            []string
+	lostServers       []*sandbox.StoreServer
 
 	over  context.Context // ends with the story
 	work  sync.WaitGroup
@@ -221,8 +222,8 @@ func (r *run) step(ctx context.Context, s Step) error {
 
 // whole waits until the cluster is, after the last step.
 func (r *run) whole(ctx context.Context) {
-	if len(r.frozen) > 0 {
-		r.broken = append(r.broken, "the script leaves something frozen")
+	if len(r.frozen) > 0 || len(r.lostServers) > 0 || len(r.lab.links) > 0 {
+		r.broken = append(r.broken, "the script leaves something frozen, lost or cut")
 	}
 	limit := wholeWithin + 2*r.lab.cluster.TTL()
 	ctx, cancel := context.WithTimeout(ctx, limit)

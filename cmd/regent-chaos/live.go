@@ -15,6 +15,7 @@ import (
 	"github.com/pgregent/regent/chaos"
 	"github.com/pgregent/regent/chaos/live"
 	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/hosts"
 )
 
 type liveFlags struct {
@@ -81,6 +82,7 @@ func (f *liveFlags) enter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.inside = onHosts
 	named := map[string]string{}
 	for _, s := range f.servers {
 		kind, program, _ := strings.Cut(s, "=")
@@ -105,6 +107,17 @@ func (f *liveFlags) enter(ctx context.Context) error {
 		}
 	}
 	return inBase(f.place, outputs, nil)
+}
+
+// onHosts goes on in namespaces, and without them where there can be none: then the rows that need
+// them say so.
+func onHosts() (inside bool, code int, err error) {
+	inside, code, err = hosts.Enter()
+	if errors.Is(err, hosts.ErrUnavailable) {
+		_, _ = fmt.Fprintf(os.Stderr, "Members have no cables of their own: %v\n", err)
+		return true, 0, nil
+	}
+	return inside, code, err
 }
 
 func (f *liveFlags) kinds() ([]sandbox.StoreKind, error) {

@@ -88,7 +88,7 @@ func (w *Watcher) watch(ctx context.Context, t Target) {
 func (w *Watcher) look(ctx context.Context, t Target, number int) (busy bool) {
 	sent := time.Since(w.origin)
 	limit, cancel := context.WithTimeout(ctx, lookTimeout)
-	conn, err := pgx.Connect(limit, t.DSN)
+	conn, err := connectLocal(limit, t.DSN)
 	cancel()
 	if err != nil {
 		if ctx.Err() == nil {
@@ -111,6 +111,17 @@ func (w *Watcher) look(ctx context.Context, t Target, number int) (busy bool) {
 		pause(ctx, Every-time.Since(began))
 	}
 	return false
+}
+
+// connectLocal connects to a member for writes that wait for no standby: in synchronous mode a
+// primary without one would have the watcher wait, and see nothing meanwhile.
+func connectLocal(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	set, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	set.RuntimeParams["synchronous_commit"] = "local"
+	return pgx.ConnectConfig(ctx, set)
 }
 
 // ask looks once; false when the connection is of no more use.
