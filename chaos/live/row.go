@@ -83,8 +83,7 @@ func (l *lab) try(ctx context.Context, s *Script) (_ Result, blind bool) {
 			return result, false
 		}
 	}
-	r := &run{lab: l, script: s, names: map[string]*sandbox.Node{}, servers: map[string]int{}, logAt: map[string]int{},
-		frozen: map[string]func(){}, downAt: map[string]time.Time{}}
+	r := newRun(l, s)
 	if err := r.settle(ctx); err != nil {
 		result.Why = []string{fmt.Sprintf("before it began: %v", err)}
 		return result, false

@@ -58,6 +58,13 @@ type run struct {
 	streamed atomic.Int64
 }
 
+func newRun(l *lab, s *Script) *run {
+	return &run{
+		lab: l, script: s, names: map[string]*sandbox.Node{}, servers: map[string]int{}, logAt: map[string]int{},
+		frozen: map[string]func(){}, downAt: map[string]time.Time{},
+	}
+}
+
 func (r *run) now() time.Duration { return time.Since(r.lab.arena.Origin) }
 
 // node resolves a name of the vocabulary.
