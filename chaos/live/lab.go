@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/pgregent/regent/chaos"
@@ -34,9 +35,11 @@ type lab struct {
 	site    *hosts.Site // nil: all are on this host, without cables and disks of their own
 	links   map[string][]*hosts.Link
 
-	lost  []int64 // rows that went missing in earlier rows, sorted
-	stop  context.CancelFunc
-	ended chan error
+	lost []int64 // rows that went missing in earlier rows, sorted
+
+	stop   context.CancelFunc // ends the load
+	load   sync.WaitGroup
+	loaded error // how it ended
 }
 
 // Timings of the suite on a store.
@@ -71,10 +74,10 @@ func newLab(ctx context.Context, key labKey, o Options, dir string) (*lab, error
 		return l, err
 	}
 	load, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l.stop, l.ended = stop, make(chan error, 1)
-	go func() {
-		l.ended <- l.arena.Run(load, func(ctx context.Context) error { <-ctx.Done(); return nil })
-	}()
+	l.stop = stop
+	l.load.Go(func() {
+		l.loaded = l.arena.Run(load, func(ctx context.Context) error { <-ctx.Done(); return nil })
+	})
 	return l, nil
 }
 
@@ -164,7 +167,8 @@ func (l *lab) close(keep bool) error {
 	var errs []error
 	if l.stop != nil {
 		l.stop()
-		errs = append(errs, <-l.ended)
+		l.load.Wait()
+		errs = append(errs, l.loaded)
 	}
 	if l.site != nil {
 		if keep {
