@@ -59,8 +59,8 @@ type pair struct {
 // share is how often a store's turn comes when each row has one store: the slower the leases, the
 // seldomer.
 var share = []sandbox.StoreKind{
-	sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore,
-	sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.ConsulStore,
+	sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.RaftStore,
+	sandbox.Etcd3Store, sandbox.RaftStore, sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.ConsulStore,
 }
 
 // plan lists the pairs, those that can share a cluster beside each other.
