@@ -152,6 +152,9 @@ func TestAWrongVerdictIsCaught(t *testing.T) {
 	w := walker{o: o}
 	result := w.replay(ctx, pair{s, s.labOn(sandbox.RaftStore)}, time.Now())
 	result.line(o.Out)
+	if result.Outcome != Broken {
+		t.Fatalf("%s, with two primaries that nothing allows", result.Outcome)
+	}
 	why := strings.Join(result.Why, "\n")
 	for _, want := range []string{"two primaries: ", "lost rows: "} {
 		if !strings.Contains(why, want) {

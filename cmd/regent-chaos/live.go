@@ -56,7 +56,6 @@ func liveCommand() *cobra.Command {
 	cmd.Flags().IntVar(&f.rotation, "rotation", int(time.Now().Unix()/86400), "which rotation (default: the day's)")
 	cmd.Flags().DurationVar(&f.budget, "budget", 0, "rows for which this leaves no time fail")
 	cmd.Flags().StringVar(&f.report, "report", "", "write the table as Markdown to this file, unless a part of the rows was chosen")
-	cmd.Flags().StringVar(&f.json, "json", "", "write all figures as JSON to this file")
 	return cmd
 }
 
@@ -81,6 +80,7 @@ func rowCommand() *cobra.Command {
 func liveFlagsOf(cmd *cobra.Command, f *liveFlags) {
 	cmd.Flags().StringVar(&f.programs, "programs", "", "folder of regent and regent-keeper (default: this program's)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave the clusters' folders in place, whatever comes")
+	cmd.Flags().StringVar(&f.json, "json", "", "write all figures as JSON to this file")
 	cmd.Flags().StringArrayVar(&f.servers, "server", nil, "a store's server, as `KIND=PROGRAM` (default: etcd or consul in PATH)")
 }
 

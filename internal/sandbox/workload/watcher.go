@@ -44,6 +44,9 @@ const (
 	sparing = 8 * time.Millisecond
 	// cannotConnectNow is what such a server answers.
 	cannotConnectNow = "57P03"
+	// silentConn tells a member that answers nothing from one that refuses: the first is looked at
+	// once in lookTimeout, the second all the time, and one span of both would claim neither rate.
+	silentConn = -2
 	// lookTimeout is when a member that answers nothing counts as down.
 	lookTimeout = time.Second
 	// matters is how long after a change of primaries it is written often.
@@ -89,10 +92,15 @@ func (w *Watcher) look(ctx context.Context, t Target, number int) (busy bool) {
 	sent := time.Since(w.origin)
 	limit, cancel := context.WithTimeout(ctx, lookTimeout)
 	conn, err := connectLocal(limit, t.DSN)
+	silent := limit.Err() != nil
 	cancel()
 	if err != nil {
 		if ctx.Err() == nil {
-			w.see(history.Sighting{Node: t.Name, Role: history.Down, Sent: sent, Answered: time.Since(w.origin)})
+			s := history.Sighting{Node: t.Name, Role: history.Down, Sent: sent, Answered: time.Since(w.origin)}
+			if silent {
+				s.Conn = silentConn
+			}
+			w.see(s)
 		}
 		refused, isServer := errors.AsType[*pgconn.PgError](err)
 		return isServer && refused.Code == cannotConnectNow
