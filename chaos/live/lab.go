@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -191,9 +192,35 @@ func (l *lab) close(keep bool) error {
 	return errors.Join(errs...)
 }
 
+// maxBehind is how much WAL a member that streams may lack: what is under way. One whose cable was
+// cut is called streaming by the primary until a connection breaks, however much it lacks.
+const maxBehind = 256 << 10
+
+// streaming returns the primary and the members that stream from it and keep up.
+func (l *lab) streaming(ctx context.Context) (*sandbox.Node, []string, error) {
+	primary, err := l.cluster.Primary(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var names []string
+	err = query(ctx, primary, `SELECT coalesce(array_agg(DISTINCT application_name), '{}') FROM pg_stat_replication
+		WHERE state = 'streaming' AND pg_wal_lsn_diff(pg_current_wal_flush_lsn(), flush_lsn) < $1`, &names, maxBehind)
+	names = slices.DeleteFunc(names, func(name string) bool { return l.cluster.Node(name) == nil })
+	return primary, names, err
+}
+
+// allStream returns why not all members stream.
+func (l *lab) allStream(ctx context.Context) error {
+	primary, names, err := l.streaming(ctx)
+	if err == nil && len(names) != len(l.cluster.Nodes())-1 {
+		err = fmt.Errorf("%s is primary, and only %v stream from it and keep up", primary.Name(), names)
+	}
+	return err
+}
+
 // wholeNow returns why the cluster isn't whole.
 func (l *lab) wholeNow(ctx context.Context) error {
-	if _, err := l.cluster.StreamingNow(ctx); err != nil {
+	if err := l.allStream(ctx); err != nil {
 		return err
 	}
 	for _, n := range l.cluster.Nodes() {

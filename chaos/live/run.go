@@ -251,7 +251,7 @@ func (r *run) watchStreaming() {
 	r.work.Go(func() {
 		for {
 			look, cancel := context.WithTimeout(context.WithoutCancel(r.over), lookWithin)
-			_, err := r.lab.cluster.StreamingNow(look)
+			err := r.lab.allStream(look)
 			cancel()
 			if err != nil {
 				r.streamed.Store(0)

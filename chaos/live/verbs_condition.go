@@ -31,9 +31,9 @@ func conditionVerbs() []Verb {
 		{Kinds: both, Form: "NODE is not ROLE", holds: isRole(false), Doc: "The opposite."},
 		{Kinds: both, Form: "a member beside NODE is primary", holds: besides, Doc: "The watcher saw another one as primary last."},
 		{Kinds: both, Form: "NODE was shut down cleanly", holds: shutDown, Doc: "Its PostgreSQL is down, and its control file says that it was shut down, not cut off."},
-		{Kinds: both, Form: "NODE streams", holds: streams(true), Doc: "It receives WAL from the primary, as the primary says."},
-		{Kinds: both, Form: "NODE doesn't stream", holds: streams(false), Doc: "There is a primary, and it doesn't stream from it."},
-		{Kinds: both, Form: "all members stream", holds: allStream, Doc: "One member is primary and all the others stream from it."},
+		{Kinds: both, Form: "NODE streams", holds: streams(true), Doc: "It receives WAL from the primary and lacks less than 256 kB, as the primary says."},
+		{Kinds: both, Form: "NODE doesn't stream", holds: streams(false), Doc: "There is a primary, and it doesn't stream from it, or doesn't keep up."},
+		{Kinds: both, Form: "all members stream", holds: allStream, Doc: "One member is primary, and all the others stream from it and keep up."},
 		{Kinds: both, Form: "the cluster is whole", holds: func(ctx context.Context, r *run, _ []string) error { return r.lab.wholeNow(ctx) },
 			Doc: "All members stream, all agents say that PostgreSQL runs, writes are acknowledged, and in synchronous mode there is a standby."},
 		{Kinds: both, Form: "writes are acknowledged", holds: acknowledged(true), Doc: "An insert that was sent after the line began was acknowledged."},
@@ -138,11 +138,7 @@ func shutDown(ctx context.Context, r *run, a []string) error {
 func streams(want bool) condition {
 	return func(ctx context.Context, r *run, a []string) error {
 		return r.at(a[0], func(n *sandbox.Node) error {
-			primary, err := r.lab.cluster.Primary(ctx)
-			if err != nil {
-				return err
-			}
-			names, err := primary.Streaming(ctx)
+			primary, names, err := r.lab.streaming(ctx)
 			if err == nil && slices.Contains(names, n.Name()) != want {
 				err = fmt.Errorf("%v stream from %s", names, primary.Name())
 			}
@@ -152,8 +148,7 @@ func streams(want bool) condition {
 }
 
 func allStream(ctx context.Context, r *run, _ []string) error {
-	_, err := r.lab.cluster.StreamingNow(ctx)
-	return err
+	return r.lab.allStream(ctx)
 }
 
 func acknowledged(want bool) condition {
