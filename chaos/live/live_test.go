@@ -57,9 +57,26 @@ func TestTheFailureTable(t *testing.T) {
 	}
 	for _, r := range report.Failed() {
 		t.Errorf("%s on %s, %s: %s", r.Script, r.Store, r.Outcome, strings.Join(r.Why, "\n"))
+		tails(t, r)
 	}
 	if want := len(o.plan(scripts(t))); len(report.Results) != want {
 		t.Errorf("%d results of %d rows", len(report.Results), want)
+	}
+}
+
+// tails logs the ends of the logs that a broken row left, which go with the test's folder.
+func tails(t *testing.T, r Result) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(r.Folder, "c", "*", "agent.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range logs {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Error(err)
+		}
+		t.Logf("end of %s:\n%s", file, text[max(0, len(text)-6000):])
 	}
 }
 
@@ -156,6 +173,11 @@ func TestAWrongVerdictIsCaught(t *testing.T) {
 		t.Fatalf("%s, with two primaries that nothing allows", result.Outcome)
 	}
 	why := strings.Join(result.Why, "\n")
+	defer func() {
+		if t.Failed() {
+			tails(t, result)
+		}
+	}()
 	for _, want := range []string{"two primaries: ", "lost rows: "} {
 		if !strings.Contains(why, want) {
 			t.Errorf("the verdict lacks %q: %s", want, why)

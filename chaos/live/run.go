@@ -179,7 +179,6 @@ func (r *run) play(ctx context.Context) {
 		if len(s.On) > 0 && !slices.Contains(s.On, r.lab.key.store) {
 			continue
 		}
-		r.stepAt = r.now()
 		if err := r.step(ctx, s); err != nil {
 			r.broken = append(r.broken, fmt.Sprintf("line %d: %s: %v", s.Line, s.Text, err))
 			return
@@ -189,6 +188,7 @@ func (r *run) play(ctx context.Context) {
 }
 
 func (r *run) step(ctx context.Context, s Step) error {
+	r.stepAt = r.now()
 	ttl := r.lab.cluster.TTL()
 	limit := stepWithin + ttl
 	if s.Within != (Span{}) {
