@@ -42,8 +42,23 @@ type Evidence struct {
 	// MinRate is how often per second each member must have been looked at for the verdict
 	// to be worth something; zero: any.
 	MinRate float64
+	// Unread: the rows that are left couldn't be read. That is a violation of its own, and no
+	// reason to call all of them lost.
+	Unread bool
 	// Trouble is why the cluster isn't whole at To; empty when it is.
 	Trouble string
+
+	// MayBeTwo: two primaries are part of the story; how long is measured and may be bounded.
+	MayBeTwo bool
+	// Bounds are demanded of what is measured.
+	Bounds []Bound
+	// FailedWrites, Streaming and Noticed are figures that were taken elsewhere.
+	FailedWrites int
+	Streaming    time.Duration
+	Noticed      map[string]time.Duration
+	// Reigns are what the members' journals say, Broken what else was found, as sentences.
+	Reigns []Reign
+	Broken []string
 }
 
 // MaxThaw is how long a whole member that was frozen past its lease may go on as a primary beside
@@ -101,6 +116,8 @@ type Verdict struct {
 	// Overlaps are proven times with two primaries; Doubts are pairs of observations too
 	// close to each other to tell.
 	Overlaps, Doubts []history.Overlap
+	// Two is for how long there certainly were two, or more.
+	Two time.Duration
 	// Windows are overlaps right after a thaw that are within MaxThaw.
 	Windows []Window
 	// Lists and Questions are how many lists were judged, by how many questions.
@@ -151,6 +168,7 @@ func Judge(e Evidence) Verdict {
 	if e.Trouble != "" {
 		v.violate(NotWhole, "%s after %s: %s", e.Fault, ms(e.To-e.From), e.Trouble)
 	}
+	v.judgeBounds(e)
 	v.judgeWatch(e)
 	return v
 }
@@ -178,8 +196,11 @@ func (v *Verdict) judgeRoles(e Evidence) {
 			continue
 		}
 		v.Overlaps = append(v.Overlaps, o)
-		v.violate(TwoPrimaries, "%s (%s)", o, e.Fault)
+		if !e.MayBeTwo {
+			v.violate(TwoPrimaries, "%s (%s)", o, e.Fault)
+		}
 	}
+	v.Two = together(v.Overlaps)
 }
 
 // window tells whether an overlap is the end of a thawed primary. Only a question that was asked
@@ -200,6 +221,10 @@ func (e Evidence) window(o history.Overlap) (Window, bool) {
 }
 
 func (v *Verdict) judgeRows(e Evidence) {
+	if e.Unread {
+		v.violate(NotWhole, "the rows that are left couldn't be read (%s)", e.Fault)
+		return
+	}
 	for _, a := range e.Writes.Missing(e.Present) {
 		if _, known := slices.BinarySearch(e.LostBefore, a.Seq); !known && a.Acked <= e.To {
 			v.Lost = append(v.Lost, a)

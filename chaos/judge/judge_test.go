@@ -39,7 +39,7 @@ func TestSelfTestCoversEveryKind(t *testing.T) {
 			planted[k] = true
 		}
 	}
-	for _, k := range []Kind{TwoPrimaries, LostRows, ForeignRows, LongOutage, NotWhole, Blind} {
+	for _, k := range []Kind{TwoPrimaries, LostRows, ForeignRows, LongOutage, NotWhole, Blind, OutOfBounds, TwoOnATimeline, Broken} {
 		if !planted[k] {
 			t.Errorf("no planted evidence of %q: a judge that misses it would pass", k)
 		}
@@ -110,5 +110,21 @@ func TestWindowOfAThawedPrimaryIsMeasured(t *testing.T) {
 	e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 3*time.Second, 4200*time.Millisecond
 	if v := Judge(e); !v.OK() || len(v.Windows) == 0 || v.Windows[0].Length != 200*time.Millisecond {
 		t.Errorf("an answer whose moment is unknown: %v %s", v.Windows, v)
+	}
+}
+
+func TestEveryFigureHasABoundThatIsBroken(t *testing.T) {
+	broken := map[Figure]bool{}
+	for _, p := range PlantedEvidence() {
+		if slices.Contains(p.Want, OutOfBounds) {
+			for _, b := range p.Evidence.Bounds {
+				broken[b.Figure] = true
+			}
+		}
+	}
+	for _, f := range Figures() {
+		if !broken[f] {
+			t.Errorf("no planted evidence breaks a bound of %q: a judge that takes any value would pass", f)
+		}
 	}
 }

@@ -43,7 +43,7 @@ func PlantedEvidence() []Planted {
 		change(&e)
 		return Planted{Name: name, Evidence: e, Want: want}
 	}
-	return append([]Planted{
+	return slices.Concat(plantedFigures(plant), plantedLists(plant), []Planted{
 		plant("an innocent fail-over", func(*Evidence) {}),
 		plant("two primaries over one millisecond", func(e *Evidence) {
 			e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 3001*time.Millisecond, 3002*time.Millisecond
@@ -76,6 +76,7 @@ func PlantedEvidence() []Planted {
 			e.Writes.Acks = slices.DeleteFunc(e.Writes.Acks, func(a history.Ack) bool { return a.Acked > 2*time.Second })
 		}, LongOutage),
 		plant("a member that never came back", func(e *Evidence) { e.Trouble = "a doesn't stream" }, NotWhole),
+		plant("rows that nobody could read", func(e *Evidence) { e.Unread, e.Present = true, nil }, NotWhole),
 		plant("a frozen primary that writes on when it is thawed, for 40 ms", func(e *Evidence) { thawed(e, 40*time.Millisecond) }),
 		plant("a frozen primary that writes on when it is thawed, for 60 ms", func(e *Evidence) { thawed(e, 60*time.Millisecond) }, TwoPrimaries),
 		plant("a primary that was said to be frozen only before", func(e *Evidence) {
@@ -87,7 +88,55 @@ func PlantedEvidence() []Planted {
 				e.WatcherSpans[i].Sightings /= 4
 			}
 		}, Blind),
-	}, plantedLists(plant)...)
+	})
+}
+
+// plantedFigures have a bound that is kept, and the same bound by a hair not kept.
+func plantedFigures(plant func(string, func(*Evidence), ...Kind) Planted) []Planted {
+	var out []Planted
+	pair := func(name string, b Bound, kept, broken int64, more func(*Evidence)) {
+		bounded := func(value int64) func(*Evidence) {
+			b := b
+			b.Value = value
+			return func(e *Evidence) { more(e); e.Bounds = []Bound{b} }
+		}
+		out = append(out, plant(name+", as demanded", bounded(kept)), plant(name+", not as demanded", bounded(broken), OutOfBounds))
+	}
+	nothing := func(*Evidence) {}
+	const ms = int64(time.Millisecond)
+	pair("an outage of 1010 ms", Bound{Figure: Outage}, 1010*ms, 1009*ms, nothing)
+	pair("an outage of at least 1010 ms", Bound{Figure: Outage, AtLeast: true}, 1010*ms, 1011*ms, nothing)
+	pair("two lost rows", Bound{Figure: Lost}, 2, 1, func(e *Evidence) {
+		e.MayLose = true
+		e.Present = slices.DeleteFunc(e.Present, func(seq int64) bool { return seq == 77 || seq == 78 })
+	})
+	pair("three failed writes", Bound{Figure: Failed}, 3, 2, func(e *Evidence) { e.FailedWrites = 3 })
+	two := func(e *Evidence) { // a and c beside b, from 3.001 s to 3.5 s, and c alone until 4 s
+		e.MayBeTwo = true
+		e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 3500*time.Millisecond, 3501*time.Millisecond
+		e.WatcherSpans = append(e.WatcherSpans, history.Span{
+			Node: "c", Role: history.Primary, Conn: 9, Sightings: 100, FirstSent: 3200 * time.Millisecond, FirstAnswered: 3201 * time.Millisecond,
+			LastSent: 4 * time.Second, LastAnswered: 4001 * time.Millisecond,
+		})
+	}
+	pair("two primaries for 999 ms, together", Bound{Figure: Two}, 999*ms, 998*ms, two)
+	pair("two primaries for at least 999 ms", Bound{Figure: Two, AtLeast: true}, 999*ms, 1000*ms, two)
+	pair("two primaries that were demanded", Bound{Figure: Two, AtLeast: true}, 0, 1, nothing)
+	pair("a rogue for 801 ms", Bound{Figure: AsPrimary, Node: "c"}, 801*ms, 800*ms, two)
+	pair("streaming after 3 s", Bound{Figure: Streaming}, 3000*ms, 2999*ms, func(e *Evidence) { e.Streaming = 3 * time.Second })
+	pair("noticed after 90 ms", Bound{Figure: Noticed, Node: "a"}, 90*ms, 89*ms, func(e *Evidence) {
+		e.Noticed = map[string]time.Duration{"a": 90 * time.Millisecond}
+	})
+	return append(out,
+		plant("a figure that nobody took", func(e *Evidence) {
+			e.Bounds = []Bound{{Figure: Noticed, Node: "a", Value: int64(time.Hour)}}
+		}, OutOfBounds),
+		plant("reigns one after the other", func(e *Evidence) {
+			e.Reigns = []Reign{{"a", 1}, {"b", 2}, {"a", 1}, {"a", 3}}
+		}),
+		plant("two on a timeline", func(e *Evidence) { e.Reigns = []Reign{{"a", 1}, {"b", 2}, {"a", 2}} }, TwoOnATimeline),
+		plant("a step that didn't come", func(e *Evidence) { e.Broken = []string{"line 3"} }, Broken),
+	)
 }
 
 // thawed lets a stand still when it dies, and go on for some time when it is thawed at 4 s, over

@@ -177,8 +177,12 @@ var ErrDiffers = errors.New("the replay differs from the journal")
 // Check recomputes every decision of the journal in dir and stops at the first that
 // differs. Compared are those of the program with that hash, under this one's table (S20):
 // rules that another program had are not this one's, although it reads its facts.
-func Check(dir, program string) (Report, error) {
-	c := checker{machine: fsm.New(), table: fsm.TableHash(), program: program}
+func Check(dir, program string) (Report, error) { return CheckEach(dir, program, nil) }
+
+// CheckEach is Check, and hands every step that it recomputes to each, unless that is nil: the
+// states before and after, and the decision with its actions.
+func CheckEach(dir, program string, each func(before, after fsm.State, d fsm.Decision)) (Report, error) {
+	c := checker{machine: fsm.New(), table: fsm.TableHash(), program: program, each: each}
 	for e, err := range journal.Read(dir) {
 		if err != nil {
 			var damage *journal.Damage
@@ -205,6 +209,7 @@ type checker struct {
 	epoch    uint64
 	decision fsm.Decision
 	report   Report
+	each     func(before, after fsm.State, d fsm.Decision) // may be nil
 }
 
 func (c *checker) take(r journal.Record) error {
@@ -276,7 +281,11 @@ func (c *checker) fact(r journal.Record) error {
 		c.usable = false // an event of a newer program
 		return nil
 	}
+	before := c.state
 	c.state, c.decision = c.machine.Step(c.state, entry)
+	if c.each != nil {
+		c.each(before, c.state, c.decision)
+	}
 	c.report.Facts++
 	return nil
 }

@@ -28,6 +28,13 @@ type Options struct {
 	// Store is the section of the configurations that names a store outside of the agents, as
 	// YAML; empty: the embedded one.
 	Store string
+	// StoreOf, when set, is Store for each node, by its number from 0.
+	StoreOf func(node int) string
+	// Hosts, when set, gives the machine that a node runs on, by its name; otherwise all run here.
+	Hosts func(name string) (Machine, error)
+	// Disks, when set, gives the folder in which a node keeps what belongs on a disk of its own, by
+	// the node's name; empty: where it lies otherwise.
+	Disks func(name string, d Disk) string
 	// TTL, LoopWait and RetryTimeout: 2 s, 1 s and 1 s by default.
 	TTL, LoopWait, RetryTimeout time.Duration
 	// Sync: synchronous mode is on from the start.
@@ -93,6 +100,9 @@ func (c *Cluster) lay() error {
 		n := &Node{c: c, name: fmt.Sprintf("n%d", i+1), program: Regent}
 		n.dir = filepath.Join(c.opt.Dir, n.name)
 		c.nodes = append(c.nodes, n)
+		if err := n.settle(i); err != nil {
+			return err
+		}
 		for _, port := range []*int{&n.port, &n.restPort, &n.raftPort} {
 			var err error
 			if *port, err = c.ports.take(); err != nil {
@@ -104,7 +114,7 @@ func (c *Cluster) lay() error {
 		if err := errors.Join(os.Mkdir(n.dir, 0o700), os.Mkdir(filepath.Join(n.dir, "run"), 0o700)); err != nil {
 			return fmt.Errorf("make node %s: %w", n.name, err)
 		}
-		if err := os.WriteFile(n.ConfigFile(), []byte(n.configuration(c.opt.Store, "")), 0o600); err != nil {
+		if err := os.WriteFile(n.ConfigFile(), []byte(n.configuration(n.store, "")), 0o600); err != nil {
 			return fmt.Errorf("make node %s: %w", n.name, err)
 		}
 	}
@@ -137,7 +147,7 @@ func (c *Cluster) Synchronous() bool { return c.opt.Sync }
 func (c *Cluster) DSN() string {
 	hosts := make([]string, len(c.nodes))
 	for i, n := range c.nodes {
-		hosts[i] = fmt.Sprintf("127.0.0.1:%d", n.port)
+		hosts[i] = at(n.machine, n.port)
 	}
 	return c.dsn(strings.Join(hosts, ",")) + "&target_session_attrs=read-write"
 }

@@ -22,8 +22,8 @@ func (n *Node) configuration(store, target string) string {
 name: %[2]s
 
 restapi:
-  listen: 127.0.0.1:%[3]d
-  connect_address: 127.0.0.1:%[3]d
+  listen: %[3]s
+  connect_address: %[3]s
 
 %[4]s
 
@@ -47,29 +47,30 @@ bootstrap:
   - encoding: UTF8
   - locale: C
   - data-checksums
-
+%[18]s
 postgresql:
-  listen: 127.0.0.1:%[10]d
-  connect_address: 127.0.0.1:%[10]d
-  data_dir: %[5]s/data
+  listen: %[10]s
+  connect_address: %[10]s
+  data_dir: %[16]s
   bin_dir: %[11]s
   pg_hba:
   - local all all scram-sha-256
-  - host all all 127.0.0.1/32 scram-sha-256
-  - host replication all 127.0.0.1/32 scram-sha-256
+  - host all all %[15]s scram-sha-256
+  - host replication all %[15]s scram-sha-256
   authentication:
     superuser: {username: postgres, password: "%[6]s"}
     replication: {username: replicator, password: "%[6]s"}
   parameters:
     unix_socket_directories: %[5]s/run
-%[12]s
+%[12]s%[19]s
 regent:
   run_dir: %[5]s/run
   journal:
-    dir: %[5]s/journal
+    dir: %[17]s
 %[14]s`,
-		o.Scope, n.name, n.restPort, strings.TrimSpace(store), n.dir, n.c.secret,
-		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), n.port, o.PGBin, n.patroniSettings(), o.syncSetting(), target)
+		o.Scope, n.name, at(n.machine, n.restPort), strings.TrimSpace(store), n.dir, n.c.secret,
+		seconds(o.TTL), seconds(o.LoopWait), seconds(o.RetryTimeout), at(n.machine, n.port), o.PGBin, n.patroniSettings(), o.syncSetting(), target,
+		n.machine.Clients(), n.DataDir(), n.JournalDir(), n.walSetting(), n.copySetting())
 }
 
 // syncSetting is said only where it is wanted.
@@ -78,6 +79,22 @@ func (o Options) syncSetting() string {
 		return ""
 	}
 	return "    synchronous_mode: true\n"
+}
+
+// walSetting has initdb put the WAL on a disk of its own, in segments small enough for it;
+// copySetting has a base backup do the same.
+func (n *Node) walSetting() string {
+	if n.walDir == "" {
+		return ""
+	}
+	return "  - wal-segsize: 1\n  - waldir: " + n.walDir + "\n"
+}
+
+func (n *Node) copySetting() string {
+	if n.walDir == "" {
+		return ""
+	}
+	return "  basebackup:\n  - waldir: " + n.walDir + "\n"
 }
 
 // NameStores writes the node's file anew, with these sections for the store and for the one
@@ -94,11 +111,11 @@ func (n *Node) RaftSection() string {
 	var partners []string
 	for _, other := range n.c.nodes {
 		if other != n {
-			partners = append(partners, fmt.Sprintf("127.0.0.1:%d", other.raftPort))
+			partners = append(partners, at(other.machine, other.raftPort))
 		}
 	}
-	return fmt.Sprintf("raft:\n  self_addr: 127.0.0.1:%d\n  partner_addrs: [%s]\n  data_dir: %s/raft\n  password: \"%s\"\n",
-		n.raftPort, strings.Join(partners, ", "), n.dir, n.c.secret)
+	return fmt.Sprintf("raft:\n  self_addr: %s\n  partner_addrs: [%s]\n  data_dir: %s\n  password: \"%s\"\n",
+		at(n.machine, n.raftPort), strings.Join(partners, ", "), n.RaftDir(), n.c.secret)
 }
 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'g', -1, 64) }

@@ -19,6 +19,11 @@ type Node struct {
 	c                        *Cluster
 	name, dir                string
 	port, restPort, raftPort int
+	machine                  Machine
+	// store is the section of its file that names the store outside; empty: the embedded one.
+	store string
+	// The folders of what may lie on disks of their own; walDir is empty where it doesn't.
+	dataDir, walDir, journalDir, raftDir string
 
 	mu sync.Mutex // guards what follows
 	// program is what the agent is from its next start on.
@@ -34,6 +39,34 @@ type Node struct {
 	exit string
 }
 
+// settle says where node number i runs and keeps its files.
+func (n *Node) settle(i int) error {
+	o := n.c.opt
+	n.machine, n.store = here{}, o.Store
+	if o.StoreOf != nil {
+		n.store = o.StoreOf(i)
+	}
+	if o.Hosts != nil {
+		var err error
+		if n.machine, err = o.Hosts(n.name); err != nil {
+			return fmt.Errorf("find the host of %s: %w", n.name, err)
+		}
+	}
+	folder := func(d Disk, otherwise string) string {
+		if o.Disks != nil {
+			if dir := o.Disks(n.name, d); dir != "" {
+				return dir
+			}
+		}
+		return otherwise
+	}
+	n.dataDir = folder(DataDisk, filepath.Join(n.dir, "data"))
+	n.walDir = folder(WALDisk, "")
+	n.journalDir = folder(JournalDisk, filepath.Join(n.dir, "journal"))
+	n.raftDir = folder(RaftDisk, filepath.Join(n.dir, "raft"))
+	return nil
+}
+
 // Name is the member's name.
 func (n *Node) Name() string { return n.name }
 
@@ -44,22 +77,22 @@ func (n *Node) ConfigFile() string { return filepath.Join(n.dir, "patroni.yml") 
 func (n *Node) LogFile() string { return filepath.Join(n.dir, "agent.log") }
 
 // DataDir is PostgreSQL's.
-func (n *Node) DataDir() string { return filepath.Join(n.dir, "data") }
+func (n *Node) DataDir() string { return n.dataDir }
 
 // RunDir holds the keeper's socket.
 func (n *Node) RunDir() string { return filepath.Join(n.dir, "run") }
 
 // JournalDir holds the agent's journal.
-func (n *Node) JournalDir() string { return filepath.Join(n.dir, "journal") }
+func (n *Node) JournalDir() string { return n.journalDir }
 
 // RaftDir holds what the agent's store keeps.
-func (n *Node) RaftDir() string { return filepath.Join(n.dir, "raft") }
+func (n *Node) RaftDir() string { return n.raftDir }
 
 // DSN leads to this member's PostgreSQL alone, whatever it is.
-func (n *Node) DSN() string { return n.c.dsn(fmt.Sprintf("127.0.0.1:%d", n.port)) }
+func (n *Node) DSN() string { return n.c.dsn(at(n.machine, n.port)) }
 
 // RESTURL is the base address of the agent's REST API.
-func (n *Node) RESTURL() string { return fmt.Sprintf("http://127.0.0.1:%d", n.restPort) }
+func (n *Node) RESTURL() string { return "http://" + at(n.machine, n.restPort) }
 
 // PowerOn starts the agent, and has it started again whenever it ends, like an init
 // system's Restart=always, until StopAgent, KillNode or Close.
@@ -97,7 +130,7 @@ func (n *Node) start() error {
 	// A session of its own: a Ctrl-C at the terminal is for the program that runs the
 	// sandbox, not for its agents.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := n.machine.Start(cmd); err != nil {
 		return fmt.Errorf("start the agent of %s: %w", n.name, err)
 	}
 	n.agent, n.ended = cmd.Process, make(chan struct{})

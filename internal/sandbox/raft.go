@@ -13,7 +13,7 @@ import (
 func (c *Cluster) RaftStatus(ctx context.Context) ([]embedded.Status, error) {
 	var addrs []string
 	for _, n := range c.nodes {
-		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", n.raftPort))
+		addrs = append(addrs, at(n.machine, n.raftPort))
 	}
 	client, err := embedded.Dial(ctx, embedded.ClientConfig{
 		Addrs: addrs, Cluster: dcs.BasePath("/service", c.opt.Scope), Secret: c.secret,

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -70,111 +71,168 @@ func FindStore(k StoreKind, named string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// StoreServer is one server of etcd or Consul, alone in its cluster and used by a sandbox only.
+// StoreServer is one server of etcd or Consul, used by a sandbox only. Its methods may be called
+// from several goroutines.
 type StoreServer struct {
-	kind  StoreKind
-	dir   string
-	addr  string // where it serves clients
-	ports ports
-	cmd   *exec.Cmd
-	gone  chan struct{} // closed when the process has ended
+	kind     StoreKind
+	name     string
+	dir      string
+	program  string
+	machine  Machine
+	reserved ports
+	port     [3]int         // for clients, for its peers, and Consul's for servers
+	all      []*StoreServer // of its cluster, itself included
+
+	mu   sync.Mutex // guards what follows
+	cmd  *exec.Cmd
+	gone chan struct{} // closed when the process has ended
 }
 
 // storePatience bounds the wait for a server's first answer.
 const storePatience = 20 * time.Second
 
-// StartStore runs a server in a folder, which is made, and returns when it answers. Close ends it;
-// it dies with the program, too.
-func StartStore(ctx context.Context, k StoreKind, program, dir string) (_ *StoreServer, err error) {
-	s := &StoreServer{kind: k, dir: dir, gone: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("start %s: %w", k.Program(), errors.Join(err, s.Close()))
-		}
-	}()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
+// StartStore runs a server, alone in its cluster, in a folder, which is made, and returns when it
+// answers. Close ends it; it dies with the program, too.
+func StartStore(ctx context.Context, k StoreKind, program, dir string) (*StoreServer, error) {
+	s := &StoreServer{kind: k, name: "store", dir: dir, program: program, machine: here{}}
+	s.all = []*StoreServer{s}
+	err := s.lay()
+	if err == nil {
+		err = s.Start()
 	}
-	var port [3]int
-	for i := range port {
-		if port[i], err = s.ports.take(); err != nil {
-			return nil, err
-		}
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, storePatience)
+		defer cancel()
+		err = s.Await(ctx)
 	}
-	s.addr = fmt.Sprintf("127.0.0.1:%d", port[0])
-	if err := s.run(program, port); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, storePatience)
-	defer cancel()
-	if err := s.await(ctx); err != nil {
-		said, _ := os.ReadFile(s.log()) // what it said is an extra
-		return nil, fmt.Errorf("%w\n%s", err, said[max(0, len(said)-2000):])
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", k.Program(), errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
 
+// lay makes the folder and takes the ports.
+func (s *StoreServer) lay() error {
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		return err
+	}
+	for i := range s.port {
+		var err error
+		if s.port[i], err = s.reserved.take(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *StoreServer) log() string { return filepath.Join(s.dir, "log") }
 
-func (s *StoreServer) run(program string, port [3]int) error {
+// Start starts the server, on what it wrote when it ran before. It returns when the process runs;
+// Await waits for its answer.
+func (s *StoreServer) Start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runs() {
+		return nil
+	}
 	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }() // the server has its own copy
-	cmd := exec.Command(program, s.arguments(port)...)
+	cmd := exec.Command(s.program, s.arguments()...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return err
+	if err := s.machine.Start(cmd); err != nil {
+		return fmt.Errorf("start server %s: %w", s.name, err)
 	}
-	s.cmd = cmd
+	gone := make(chan struct{})
+	s.cmd, s.gone = cmd, gone
 	go func() {
 		_ = cmd.Wait() // how it ended is in its log
-		close(s.gone)
+		close(gone)
 	}()
 	return nil
 }
 
-func (s *StoreServer) arguments(port [3]int) []string {
+// runs reports that the process hasn't ended. The caller holds mu.
+func (s *StoreServer) runs() bool {
+	if s.gone == nil {
+		return false
+	}
+	select {
+	case <-s.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+func (s *StoreServer) arguments() []string {
 	data := filepath.Join(s.dir, "data")
 	if s.kind == ConsulStore {
-		return []string{
-			"agent", "-server", "-bootstrap-expect=1", "-data-dir", data, "-node=store", "-log-level=warn",
-			"-bind=127.0.0.1", "-client=127.0.0.1", fmt.Sprintf("-http-port=%d", port[0]), fmt.Sprintf("-serf-lan-port=%d", port[1]),
-			fmt.Sprintf("-server-port=%d", port[2]), "-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1",
-			"-hcl=performance { raft_multiplier = 1 } disable_update_check = true connect { enabled = false }",
+		args := []string{
+			"agent", "-server", fmt.Sprintf("-bootstrap-expect=%d", len(s.all)), "-data-dir", data, "-node=" + s.name, "-log-level=warn",
+			"-bind=" + s.machine.Addr(), "-client=" + s.machine.Addr(), fmt.Sprintf("-http-port=%d", s.port[0]), fmt.Sprintf("-serf-lan-port=%d", s.port[1]),
+			fmt.Sprintf("-server-port=%d", s.port[2]), "-serf-wan-port=-1", "-dns-port=-1", "-grpc-port=-1", "-grpc-tls-port=-1",
+			"-hcl=performance { raft_multiplier = 1 } disable_update_check = true connect { enabled = false } autopilot { cleanup_dead_servers = false }",
 		}
+		for _, other := range s.all {
+			if other != s {
+				args = append(args, "-retry-join="+at(other.machine, other.port[1]), "-retry-interval=1s")
+			}
+		}
+		return args
 	}
-	client, peer := "http://"+s.addr, fmt.Sprintf("http://127.0.0.1:%d", port[1])
+	client, peer := "http://"+s.Addr(), "http://"+at(s.machine, s.port[1])
+	var cluster []string
+	for _, member := range s.all {
+		cluster = append(cluster, member.name+"=http://"+at(member.machine, member.port[1]))
+	}
 	return []string{
-		"--name", "store", "--data-dir", data, "--initial-cluster", "store=" + peer,
+		"--name", s.name, "--data-dir", data, "--initial-cluster", strings.Join(cluster, ","),
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
 		"--heartbeat-interval", "100", "--election-timeout", "500", "--log-level", "warn", "--logger", "zap",
 	}
 }
 
-// await returns when the server has a leader, which is itself.
-func (s *StoreServer) await(ctx context.Context) error {
+// Await returns when the server answers and knows a leader, which may be itself.
+func (s *StoreServer) Await(ctx context.Context) error {
 	path, ready := "/health", `"true"`
 	if s.kind == ConsulStore {
-		path, ready = "/v1/status/leader", `127.0.0.1`
+		path, ready = "/v1/status/leader", ":"
 	}
+	s.mu.Lock()
+	gone := s.gone
+	s.mu.Unlock()
 	var last error
 	for {
 		var said string
-		if said, last = get(ctx, "http://"+s.addr+path); last == nil && strings.Contains(said, ready) {
+		if said, last = s.get(ctx, path); last == nil && strings.Contains(said, ready) {
 			return nil
 		}
 		select {
-		case <-s.gone:
-			return errors.New("it ended by itself")
+		case <-gone:
+			return s.quote(errors.New("it ended by itself"))
 		case <-ctx.Done():
-			return fmt.Errorf("it doesn't answer: %w", errors.Join(context.Cause(ctx), last))
-		case <-time.After(20 * time.Millisecond):
+			return s.quote(fmt.Errorf("it doesn't answer: %w", errors.Join(context.Cause(ctx), last)))
+		case <-time.After(pollEvery):
 		}
 	}
+}
+
+// quote adds what the server said last.
+func (s *StoreServer) quote(err error) error {
+	said, _ := os.ReadFile(s.log()) // what it said is an extra
+	return fmt.Errorf("wait for server %s: %w\n%s", s.name, err, said[max(0, len(said)-2000):])
+}
+
+// get asks the server, with little patience: a frozen one never answers.
+func (s *StoreServer) get(ctx context.Context, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	return get(ctx, "http://"+s.Addr()+path)
 }
 
 func get(ctx context.Context, url string) (string, error) {
@@ -191,14 +249,14 @@ func get(ctx context.Context, url string) (string, error) {
 }
 
 // Section is the section of a configuration that names the server.
-func (s *StoreServer) Section() string { return fmt.Sprintf("%s:\n  host: %s\n", s.kind, s.addr) }
+func (s *StoreServer) Section() string { return fmt.Sprintf("%s:\n  host: %s\n", s.kind, s.Addr()) }
 
 // Addr is where it serves clients.
-func (s *StoreServer) Addr() string { return s.addr }
+func (s *StoreServer) Addr() string { return at(s.machine, s.port[0]) }
 
 // Requests are how many reads, writes and renewals of leases etcd has served, by its own metrics.
 func (s *StoreServer) Requests(ctx context.Context) (map[string]float64, error) {
-	text, err := get(ctx, "http://"+s.addr+"/metrics")
+	text, err := get(ctx, "http://"+s.Addr()+"/metrics")
 	if err != nil {
 		return nil, fmt.Errorf("ask etcd for its metrics: %w", err)
 	}
@@ -222,11 +280,5 @@ func (s *StoreServer) Requests(ctx context.Context) (map[string]float64, error) 
 
 // Close ends the server and waits for its end. What it wrote stays in its folder.
 func (s *StoreServer) Close() error {
-	if s.cmd != nil {
-		if err := s.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return fmt.Errorf("end %s: %w", s.kind.Program(), err)
-		}
-		<-s.gone
-	}
-	return s.ports.release()
+	return errors.Join(s.Kill(), s.reserved.release())
 }

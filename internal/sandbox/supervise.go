@@ -30,6 +30,9 @@ type BaseOptions struct {
 	Also []string
 	// Keep leaves the folder in place at the end.
 	Keep bool
+	// Inside, when set, runs the program once more inside the sandbox, where it says so: see
+	// hosts.Enter.
+	Inside func() (inside bool, code int, err error)
 	// Outputs are files that the program leaves in its base, by their names there. Each is
 	// handed over at the end, by the first run, since the user that the second one runs as may not
 	// write here. One that the program didn't write is left out.
@@ -89,7 +92,7 @@ func Enter(o BaseOptions) (*Base, int, error) {
 		return nil, 1, err
 	}
 	if dir := os.Getenv(baseEnv); dir != "" {
-		return &Base{Dir: dir, Bin: filepath.Join(dir, "bin"), PGBin: pgBin, supervisor: os.Getppid()}, 0, nil
+		return enterFurther(o, &Base{Dir: dir, Bin: filepath.Join(dir, "bin"), PGBin: pgBin, supervisor: os.Getppid()})
 	}
 	// The child's parent-death signal is bound to this thread.
 	runtime.LockOSThread()
@@ -107,6 +110,19 @@ func Enter(o BaseOptions) (*Base, int, error) {
 		return nil, max(code, 1), err
 	}
 	return nil, code, nil
+}
+
+// enterFurther is Enter in the second run. A run further inside sees nothing of the supervisor, so
+// the second one leaves for it.
+func enterFurther(o BaseOptions, b *Base) (*Base, int, error) {
+	if o.Inside == nil {
+		return b, 0, nil
+	}
+	inside, code, err := o.Inside()
+	if inside {
+		return b, code, err
+	}
+	return nil, code, errors.Join(err, b.Leave())
 }
 
 // Entered reports that this is the second run. It works elsewhere and as somebody else: paths and

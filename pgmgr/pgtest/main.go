@@ -26,9 +26,18 @@ const rootEnv = "REGENT_TEST_DIR"
 // packages relative to the module's root ("./cmd/regent-keeper"); tests find the
 // results with Binary. It never returns.
 func Main(m *testing.M, build ...string) {
+	MainIn(m, func(run func() int) int { return run() }, build...)
+}
+
+// MainIn is Main for tests that need more around them: in the second run, as the user that
+// PostgreSQL accepts, around is called with what runs the tests, and returns their exit code.
+func MainIn(m *testing.M, around func(run func() int) int, build ...string) {
 	flag.Parse()
-	if os.Getenv(rootEnv) != "" || testing.Short() {
-		os.Exit(m.Run()) // with -short nothing below is needed: see long
+	if testing.Short() {
+		os.Exit(m.Run()) // nothing below is needed: see long
+	}
+	if os.Getenv(rootEnv) != "" {
+		os.Exit(around(m.Run))
 	}
 	code, err := supervise(build)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgregent/regent/internal/sandbox/history"
 )
@@ -23,6 +24,8 @@ type WriterConfig struct {
 	Origin time.Time
 	// Every is the time between two inserts; 5 ms when zero.
 	Every time.Duration
+	// Dial, when set, makes the connections: a writer that is on another host has its own.
+	Dial pgconn.DialFunc
 }
 
 // Writer inserts numbered rows, one at a time, and remembers which were acknowledged.
@@ -85,7 +88,14 @@ func (w *Writer) Run(ctx context.Context) error {
 func (w *Writer) connect(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.cfg.DSN)
+	set, err := pgx.ParseConfig(w.cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("connect the writer: %w", err)
+	}
+	if w.cfg.Dial != nil {
+		set.DialFunc = w.cfg.Dial
+	}
+	conn, err := pgx.ConnectConfig(ctx, set)
 	if err != nil {
 		return nil, fmt.Errorf("connect the writer: %w", err)
 	}
