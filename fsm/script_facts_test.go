@@ -53,6 +53,9 @@ func (e *env) postgres(d *datadriven.TestData, what string, a args) events.Postg
 		p.Data = events.DataDir{Content: events.DataEmpty}
 	case "broken":
 		p.Data = events.DataDir{Content: events.DataBroken, Problem: "no control file"}
+		if a.has("half_rewound") {
+			p.Data.SystemID, p.Data.Problem = testSystemID, "left unusable by an interrupted rewind"
+		}
 	case "stopped":
 		p.Data.Standby = a.has("standby_data")
 	case "silent":

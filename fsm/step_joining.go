@@ -13,10 +13,16 @@ func joiningRules() []rule {
 	rules = append(rules, reinitRule(), pausedStoppedRule(), rule{
 		id: "data-broken", when: func(s *State) (bool, string) {
 			d := s.pg().Data
-			if d.Content != events.DataBroken {
+			switch {
+			case d.Content != events.DataBroken:
 				return false, "the data directory is " + d.Content
+			case d.SystemID.Valid() && s.otherLeads():
+				// Its control file can be read, so it is our own verb that broke off. Whether a
+				// copy may replace it is decided where that was ordered.
+				return false, "the data directory is this cluster's, " + d.Problem + ", and " + string(s.leader().Name) + " leads"
+			default:
+				return true, "the data directory can't be used: " + d.Problem
 			}
-			return true, "the data directory can't be used: " + d.Problem
 		},
 		status: func(*State) string {
 			return "data dir for the cluster is not empty, but system ID is invalid; consider doing reinitialize"

@@ -16,6 +16,9 @@
 //     working in the cluster's folder, never by their name.
 //   - Two sandboxes never meet: their ports are reserved as long as they live.
 //
+// Everything runs on the loopback interface unless Options.Hosts gives each node a Machine of its
+// own; package hosts has some, whose cables can be cut.
+//
 // Bare are two servers without any agent, for whoever wants to know what an agent costs.
 //
 // A node is treated as a machine would be: its agent is restarted when it ends, as by an init
