@@ -117,8 +117,11 @@ cover: ## coverage of the fast tests into bin/cover.html
 .PHONY: sim chaos soak bench
 sim: build ## the simulator: many seeded worlds in virtual time
 	@$(call have,regent-chaos); exec bin/regent-chaos sim $(ARGS)
-chaos: setup build ## faults on real clusters: the failure table
-	@$(call have,regent-chaos); exec bin/regent-chaos live $(ARGS)
+chaos: build ## the failure table, replayed on real clusters and all stores, into docs/failure-table.md
+	@scripts/setup.sh servers
+	@$(call have,regent-chaos); etcd=$$(scripts/etcd-server.sh); consul=$$(scripts/consul-server.sh); \
+	exec bin/regent-chaos live --server etcd3="$$etcd" --server consul="$$consul" \
+		--report docs/failure-table.md --json bin/failure-table.json $(ARGS)
 soak: setup build ## random faults for MINUTES (60) under a writer and a judge, into docs/robustness.md
 	@$(call have,regent-chaos); exec bin/regent-chaos soak --minutes $(MINUTES) --report docs/robustness.md $(ARGS)
 bench: setup build ## outage and loss of every kind of fail-over, measured, into docs/performance.md

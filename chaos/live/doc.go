@@ -6,7 +6,7 @@
 //	                                    │
 //	Suite: rows × stores, all of them or one store a row ─▶ report (text, Markdown, JSON)
 //
-// A script's vocabulary is the table in Verbs, from which its document is written. Cables and
-// servers of a store belong to the layer of hosts (see Hosts): a row that needs it where it
-// isn't there fails with that sentence. No row is ever left out without a word.
+// A script's vocabulary is the table in Verbs, from which its document is written. Members are
+// hosts with cables of their own where this user may have namespaces; a row that needs them
+// elsewhere fails with that sentence. No row is ever left out without a word.
 package live

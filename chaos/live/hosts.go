@@ -4,123 +4,117 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/hosts"
 )
 
-// Hosts is the layer below, in which every node is a host with a cable of its own. What it takes
-// is the words of the vocabulary, with members by their names.
-type Hosts interface {
-	// Cut drops what goes between the member and the store, its peers, or everything, both ways.
-	Cut(ctx context.Context, member, from string) error
-	// CutOneWay drops what one member sends to another; what comes back still arrives.
-	CutOneWay(ctx context.Context, from, to string) error
-	// Slow delays what goes between the member and the store, and loses that many of a hundred.
-	Slow(ctx context.Context, member string, delay time.Duration, percent int) error
-	// Heal mends all cables of the member.
-	Heal(ctx context.Context, member string) error
+// lacks is why a row that needs something can't be replayed here.
+func (l *lab) lacks(n Need) error {
+	switch {
+	case n == Cables && l.site == nil:
+		return fmt.Errorf("it needs hosts with cables of their own: %w", errNoHosts)
+	case n == SmallDisks && l.site == nil:
+		return fmt.Errorf("it needs small disks of their own under pg_wal: %w", errNoHosts)
+	}
+	return nil
 }
 
-// Disks are small ones under a folder of each member.
-type Disks interface {
-	// Fill leaves no room on the disk under pg_wal, Free gives it back.
-	Fill(ctx context.Context, member string) error
-	Free(ctx context.Context, member string) error
-}
+// errNoHosts is why there are none.
+var errNoHosts = errors.New("this user may not have namespaces here")
 
-// StoreFaults is what can be done to a store's servers, or to the voters of the embedded one.
-type StoreFaults interface {
-	// Stop has all servers stand still, Go lets them run on.
-	Stop(ctx context.Context) error
-	Go(ctx context.Context) error
-	// MoveLeader has another server lead.
-	MoveLeader(ctx context.Context) error
-	// Lose kills a minority or a majority of the servers, Restore starts them again.
-	Lose(ctx context.Context, share string) error
-	Restore(ctx context.Context) error
-}
-
-// errNoHosts is why a row fails that needs cables.
-var errNoHosts = errors.New("this needs hosts with cables of their own, and the cluster was made without")
-
-// errNoServers is why a row fails that needs a store's servers.
-var errNoServers = errors.New("this needs several servers of the store that can be told apart, and the cluster was made without")
-
-// errNoDisks is why a row fails that needs small disks.
-var errNoDisks = errors.New("this needs small disks of their own under pg_wal, and the cluster was made without")
-
-// hostVerbs need the layer of hosts.
+// hostVerbs are done to hosts, to their cables and disks, and to the store's servers.
 func hostVerbs() []Verb {
 	on := []Kind{Do}
 	return []Verb{
-		{Kinds: on, Form: "cut NODE from STORE", Needs: Cables, Doc: "From now on nothing passes between them, in either direction.",
-			do: cable(func(ctx context.Context, h Hosts, member string, a []string) error { return h.Cut(ctx, member, a[1]) })},
-		{Kinds: on, Form: "slow NODE to the store by SPAN losing COUNT percent", Needs: Cables, Doc: "Every packet takes that much longer, and some are lost.",
-			do: cable(func(ctx context.Context, h Hosts, member string, a []string) error {
-				span, _ := parseSpan(a[1]) // it was checked when it was read
-				return h.Slow(ctx, member, span.Fixed, count(a[2]))
-			})},
-		{Kinds: on, Form: "heal NODE", Needs: Cables, Doc: "All cables of that member are whole again.",
-			do: cable(func(ctx context.Context, h Hosts, member string, _ []string) error { return h.Heal(ctx, member) })},
+		{Kinds: on, Form: "cut NODE from STORE", Needs: Cables, do: cut,
+			Doc: "From now on nothing passes between them, in either direction. Open connections stay open, and silent."},
 		{Kinds: on, Form: "cut what NODE sends to NODE", Needs: Cables, Doc: "One way only: what the second sends to the first arrives.",
-			do: func(ctx context.Context, r *run, a []string) error {
+			do: func(_ context.Context, r *run, a []string) error {
 				from, to, err := r.two(a[0], a[1])
-				switch {
-				case err != nil:
+				if err != nil {
 					return err
-				case r.lab.hosts == nil:
-					return errNoHosts
 				}
-				return r.lab.hosts.CutOneWay(ctx, from.Name(), to.Name())
+				return r.link(from, func(s *hosts.Site) (*hosts.Link, error) {
+					return s.Cut(hosts.Partition{Hosts: []string{from.Name()}, Others: []string{to.Name()}, Way: hosts.Out})
+				})
 			}},
-		{Kinds: on, Form: "stop the store", do: servers(StoreFaults.Stop),
-			Doc: "All servers of the store stand still; with the embedded store, the agents of both replicas are killed, which leaves no majority."},
-		{Kinds: on, Form: "start the store", do: servers(StoreFaults.Go), Doc: "The opposite."},
-		{Kinds: on, Form: "move the leader of the store", do: servers(StoreFaults.MoveLeader), Doc: "Another server of the store leads, at once."},
-		{Kinds: on, Form: "lose a SHARE of the store", Needs: Servers, Doc: "Kills that many of the store's servers.",
-			do: func(ctx context.Context, r *run, a []string) error {
-				return servers(func(s StoreFaults, ctx context.Context) error { return s.Lose(ctx, a[0]) })(ctx, r, nil)
-			}},
-		{Kinds: on, Form: "fill the disk under pg_wal of NODE", Needs: SmallDisks, Doc: "From now on there is no room for more WAL.", do: disk(Disks.Fill)},
-		{Kinds: on, Form: "free the disk under pg_wal of NODE", Needs: SmallDisks, Doc: "The opposite.", do: disk(Disks.Free)},
-		{Kinds: on, Form: "restore the store", Needs: Servers, do: servers(StoreFaults.Restore), Doc: "Starts them again."},
+		{Kinds: on, Form: "slow NODE to the store by SPAN losing COUNT percent", Needs: Cables, do: slow,
+			Doc: "Every packet between them takes that much longer, and that many of a hundred are lost."},
+		{Kinds: on, Form: "heal NODE", Needs: Cables, do: heal, Doc: "Undoes what was done to the cables of that member."},
+		{Kinds: on, Form: "fill the disk under pg_wal of NODE", Needs: SmallDisks, Doc: "From now on there is no room for more WAL.", do: disk((*hosts.Site).Fill)},
+		{Kinds: on, Form: "free the disk under pg_wal of NODE", Needs: SmallDisks, Doc: "The opposite.", do: disk((*hosts.Site).Free)},
+		{Kinds: on, Form: "stop the store", Doc: "All servers of the store stand still; with the embedded store, the agents of both replicas are killed.",
+			do: func(ctx context.Context, r *run, _ []string) error { return r.storeFaults().stop(ctx) }},
+		{Kinds: on, Form: "start the store", Doc: "The opposite.",
+			do: func(ctx context.Context, r *run, _ []string) error { return r.storeFaults().run(ctx) }},
+		{Kinds: on, Form: "move the leader of the store", Needs: Servers,
+			Doc: "Another of three servers leads, at once; with the embedded store, the agent that leads raft is killed, and started again.",
+			do:  func(ctx context.Context, r *run, _ []string) error { return r.storeFaults().moveLeader(ctx) }},
+		{Kinds: on, Form: "lose a SHARE of the store", Needs: Servers,
+			Doc: "Kills one or two of three servers, those that the replicas' agents ask first; with the embedded store these agents themselves.",
+			do:  func(ctx context.Context, r *run, a []string) error { return r.storeFaults().lose(ctx, a[0]) }},
+		{Kinds: on, Form: "restore the store", Needs: Servers, Doc: "Starts them again.",
+			do: func(ctx context.Context, r *run, _ []string) error { return r.storeFaults().restore(ctx) }},
 	}
 }
 
-func cable(do func(context.Context, Hosts, string, []string) error) func(context.Context, *run, []string) error {
-	return func(ctx context.Context, r *run, a []string) error {
-		n, err := r.node(a[0])
-		if err != nil {
-			return err
-		}
-		if r.lab.hosts == nil {
-			return errNoHosts
-		}
-		return do(ctx, r.lab.hosts, n.Name(), a)
+// link changes a cable, and remembers whose it is.
+func (r *run) link(n *sandbox.Node, change func(*hosts.Site) (*hosts.Link, error)) error {
+	if r.lab.site == nil {
+		return errNoHosts
 	}
+	l, err := change(r.lab.site)
+	if err == nil {
+		r.lab.links[n.Name()] = append(r.lab.links[n.Name()], l)
+	}
+	return err
 }
 
-func disk(do func(Disks, context.Context, string) error) func(context.Context, *run, []string) error {
-	return func(ctx context.Context, r *run, a []string) error {
-		return r.at(a[0], func(n *sandbox.Node) error {
-			if r.lab.disks == nil {
-				return errNoDisks
-			}
-			return do(r.lab.disks, ctx, n.Name())
+func cut(_ context.Context, r *run, a []string) error {
+	traffic := map[string]hosts.Traffic{"store": hosts.Store, "peers": hosts.Peers, "everything": hosts.All}[a[1]]
+	return r.at(a[0], func(n *sandbox.Node) error {
+		return r.link(n, func(s *hosts.Site) (*hosts.Link, error) {
+			return s.Cut(hosts.Partition{Hosts: []string{n.Name()}, Traffic: traffic})
 		})
-	}
+	})
 }
 
-func servers(do func(StoreFaults, context.Context) error) func(context.Context, *run, []string) error {
-	return func(ctx context.Context, r *run, _ []string) error {
-		f, err := r.storeFaults()
-		if err != nil {
-			return err
+func slow(_ context.Context, r *run, a []string) error {
+	span, err := parseSpan(a[1])
+	if err != nil {
+		return err
+	}
+	q := hosts.Quality{Delay: span.Of(r.lab.cluster.TTL()), Loss: float64(count(a[2])) / 100}
+	return r.at(a[0], func(n *sandbox.Node) error {
+		return r.link(n, func(s *hosts.Site) (*hosts.Link, error) {
+			return s.Slow(hosts.Partition{Hosts: []string{n.Name()}, Traffic: hosts.Store}, q)
+		})
+	})
+}
+
+func heal(_ context.Context, r *run, a []string) error {
+	return r.at(a[0], func(n *sandbox.Node) error {
+		links := r.lab.links[n.Name()]
+		if len(links) == 0 {
+			return fmt.Errorf("the cables of %s are whole", n.Name())
 		}
-		if err := do(f, ctx); err != nil {
-			return fmt.Errorf("the store of %s: %w", r.lab.key.store, err)
+		var errs []error
+		for _, l := range links {
+			errs = append(errs, l.Heal())
 		}
-		return nil
+		delete(r.lab.links, n.Name())
+		return errors.Join(errs...)
+	})
+}
+
+func disk(do func(*hosts.Site, string, sandbox.Disk) error) func(context.Context, *run, []string) error {
+	return func(_ context.Context, r *run, a []string) error {
+		return r.at(a[0], func(n *sandbox.Node) error {
+			if r.lab.site == nil {
+				return errNoHosts
+			}
+			return do(r.lab.site, n.Name(), sandbox.WALDisk)
+		})
 	}
 }

@@ -7,35 +7,39 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pgregent/regent/chaos"
 	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/hosts"
 )
 
 // labKey tells clusters apart that can't take each other's rows.
 type labKey struct {
 	store   sandbox.StoreKind
 	fencing string
+	servers int  // of the store; 0: the embedded one
+	disks   bool // pg_wal lies on small disks
 }
 
 // lab is a cluster on its store, written to and watched, on which rows are replayed one after the
 // other for as long as every promise is kept.
 type lab struct {
 	key     labKey
+	dir     string
 	opt     sandbox.Options
 	cluster *sandbox.Cluster
-	server  *sandbox.StoreServer // nil: the embedded store
+	stores  *sandbox.Stores // nil: the embedded store
 	arena   *chaos.Arena
-	hosts   Hosts       // nil: no cables
-	disks   Disks       // nil: what the folder lies on
-	faults  StoreFaults // nil: the lone server's, see storeFaults
+	site    *hosts.Site // nil: all are on this host, without cables and disks of their own
+	links   map[string][]*hosts.Link
 
-	lost  []int64 // rows that went missing in earlier rows, sorted
-	stop  context.CancelFunc
-	ended chan error
+	lost []int64 // rows that went missing in earlier rows, sorted
+
+	stop   context.CancelFunc // ends the load
+	load   sync.WaitGroup
+	loaded error // how it ended
 }
 
 // Timings of the suite on a store.
@@ -49,20 +53,14 @@ func Timings(k sandbox.StoreKind) (ttl, loopWait, retryTimeout time.Duration) {
 
 // newLab makes a cluster in a folder, starts it and loads it. Close ends it, also after an error.
 func newLab(ctx context.Context, key labKey, o Options, dir string) (*lab, error) {
-	l := &lab{key: key}
+	l := &lab{key: key, dir: dir, links: map[string][]*hosts.Link{}}
 	ttl, loopWait, retryTimeout := Timings(key.store)
-	l.opt = sandbox.Options{Dir: filepath.Join(dir, "c"), Bin: o.Bin, PGBin: o.PGBin, TTL: ttl, LoopWait: loopWait, RetryTimeout: retryTimeout}
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return l, fmt.Errorf("make the row's folder: %w", err)
+	l.opt = sandbox.Options{Bin: o.Bin, PGBin: o.PGBin, TTL: ttl, LoopWait: loopWait, RetryTimeout: retryTimeout}
+	raise := l.beside
+	if hosts.Inside() {
+		raise = l.onHosts
 	}
-	var err error
-	if key.store.Program() != "" {
-		if l.server, err = sandbox.StartStore(ctx, key.store, o.Programs[key.store], filepath.Join(dir, "store")); err != nil {
-			return l, err
-		}
-		l.opt.Store = l.server.Section()
-	}
-	if l.cluster, err = sandbox.New(l.opt); err != nil {
+	if err := raise(ctx, o.Programs[key.store]); err != nil {
 		return l, err
 	}
 	l.opt.Dir = l.cluster.Dir()
@@ -76,11 +74,45 @@ func newLab(ctx context.Context, key labKey, o Options, dir string) (*lab, error
 		return l, err
 	}
 	load, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l.stop, l.ended = stop, make(chan error, 1)
-	go func() {
-		l.ended <- l.arena.Run(load, func(ctx context.Context) error { <-ctx.Done(); return nil })
-	}()
+	l.stop = stop
+	l.load.Go(func() {
+		l.loaded = l.arena.Run(load, func(ctx context.Context) error { <-ctx.Done(); return nil })
+	})
 	return l, nil
+}
+
+// onHosts gives every member and every server of the store a host of its own.
+func (l *lab) onHosts(ctx context.Context, program string) (err error) {
+	var disks []sandbox.Disk
+	if l.key.disks {
+		disks = []sandbox.Disk{sandbox.WALDisk}
+	}
+	l.site, err = hosts.Raise(ctx, hosts.Options{
+		Dir: l.dir, Cluster: l.opt, Store: l.key.store, Program: program, Members: l.key.servers, Disks: disks,
+	})
+	if err == nil {
+		l.cluster, l.stores = l.site.Cluster, l.site.Stores
+	}
+	return err
+}
+
+// beside has all of them on this host.
+func (l *lab) beside(ctx context.Context, program string) (err error) {
+	if err := os.Mkdir(l.dir, 0o755); err != nil {
+		return fmt.Errorf("make the row's folder: %w", err)
+	}
+	if l.key.servers > 0 {
+		l.stores, err = sandbox.StartStores(ctx, sandbox.StoreOptions{
+			Kind: l.key.store, Program: program, Dir: filepath.Join(l.dir, "s"), Members: l.key.servers,
+		})
+		if err != nil {
+			return err
+		}
+		l.opt.StoreOf = l.stores.SectionOf
+	}
+	l.opt.Dir = filepath.Join(l.dir, "c")
+	l.cluster, err = sandbox.New(l.opt)
+	return err
 }
 
 // launchFile is in a node's run folder; the launcher does what it says.
@@ -135,7 +167,14 @@ func (l *lab) close(keep bool) error {
 	var errs []error
 	if l.stop != nil {
 		l.stop()
-		errs = append(errs, <-l.ended)
+		l.load.Wait()
+		errs = append(errs, l.loaded)
+	}
+	if l.site != nil {
+		if keep {
+			l.site.KeepFolder()
+		}
+		return errors.Join(append(errs, l.site.Close())...)
 	}
 	if l.cluster != nil {
 		if keep {
@@ -143,15 +182,14 @@ func (l *lab) close(keep bool) error {
 		}
 		errs = append(errs, l.cluster.Close())
 	}
-	if l.server != nil {
-		l.resumeServer()
-		errs = append(errs, l.server.Close())
+	if l.stores != nil {
+		errs = append(errs, l.stores.Close())
+	}
+	if !keep {
+		errs = append(errs, os.RemoveAll(l.dir))
 	}
 	return errors.Join(errs...)
 }
-
-// resumeServer lets a server run on that stands still, so that it can end.
-func (l *lab) resumeServer() { _ = signalIn(l.server.Dir(), unix.SIGCONT) }
 
 // wholeNow returns why the cluster isn't whole.
 func (l *lab) wholeNow(ctx context.Context) error {

@@ -1,6 +1,8 @@
 package live
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -65,7 +67,7 @@ func TestWhatIsWrongIsNamedWithItsLine(t *testing.T) {
 		{header + "expect outage at most 7\n" + good, `x.txt:6: expect outage at most SPAN: "7" is no length of time; write 300ms, 2s, ttl, 2ttl or ttl+5s`},
 		{header + "expect lost rows at most many\n" + good, `x.txt:6: expect lost rows at most COUNT: "many" is no whole number`},
 		{header + "on zookeeper do kill agent of primary\n" + good, `x.txt:6: "zookeeper" is no store; there are [raft etcd3 consul]`},
-				{header + "expect log of primary says \"half\n" + good, `x.txt:6: a quotation mark isn't closed`},
+		{header + "expect log of primary says \"half\n" + good, `x.txt:6: a quotation mark isn't closed`},
 		{header + "try to kill it\n" + good, `x.txt:6: "try to kill it" begins with none of: do, wait for, expect, allow, or a word of the header`},
 		{header + "row 2\n" + good, `x.txt:6: "row" was said in line 1`},
 		{header + "fencing maybe\n" + good, `x.txt:6: fencing is keeper or off, not "maybe"`},
@@ -167,6 +169,20 @@ func TestTheDocumentsRowsAreThere(t *testing.T) {
 		}
 		if len(stores) != len(sandbox.StoreKinds()) {
 			t.Errorf("row %s is replayed on %v only", row, stores)
+		}
+	}
+	// One that waits for what another part of the product must learn first is readable all the same.
+	awaiting, err := filepath.Glob("awaiting/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range awaiting {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Parse(file, string(text)); err != nil {
+			t.Error(err)
 		}
 	}
 	if !slices.ContainsFunc(scripts, func(s *Script) bool { return s.Row == "8" && s.Fencing == "off" }) {

@@ -4,20 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pgregent/regent/internal/sandbox"
 )
-
-func removeFolder(dir string) error {
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove the row's folder: %w", err)
-	}
-	return nil
-}
 
 // tell prints to whoever watches; that nobody may be there any more is no reason to stop.
 func tell(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }

@@ -77,15 +77,13 @@ func (l *lab) row(ctx context.Context, s *Script) Result {
 // try replays it once. blind: nothing was found, and the watcher looked too seldom to vouch for that.
 func (l *lab) try(ctx context.Context, s *Script) (_ Result, blind bool) {
 	result := l.result(s)
-	onThisStore := func(st Step) bool { return len(st.On) == 0 || slices.Contains(st.On, l.key.store) }
-	for need, why := range map[Need]error{Cables: errNoHosts, Servers: errNoServers, SmallDisks: errNoDisks} {
-		if slices.Contains(s.needs(onThisStore), need) && l.lacks(need) {
-			result.Why = []string{why.Error()}
+	for _, need := range s.needs() {
+		if err := l.lacks(need); err != nil {
+			result.Why = []string{err.Error()}
 			return result, false
 		}
 	}
-	r := &run{lab: l, script: s, names: map[string]*sandbox.Node{}, servers: map[string]int{}, logAt: map[string]int{},
-		frozen: map[string]func(){}, downAt: map[string]time.Time{}}
+	r := newRun(l, s)
 	if err := r.settle(ctx); err != nil {
 		result.Why = []string{fmt.Sprintf("before it began: %v", err)}
 		return result, false
@@ -113,10 +111,6 @@ func (l *lab) try(ctx context.Context, s *Script) (_ Result, blind bool) {
 		}
 	}
 	return result, v.Inconclusive()
-}
-
-func (l *lab) lacks(n Need) bool {
-	return n == Cables && l.hosts == nil || n == Servers && l.faults == nil || n == SmallDisks && l.disks == nil
 }
 
 func (res *Result) take(v judge.Verdict, e judge.Evidence) {

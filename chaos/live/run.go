@@ -48,6 +48,7 @@ type run struct {
 	freezes           []history.Freeze
 	downAt            map[string]time.Time
 	broken            []string
+	lostServers       []*sandbox.StoreServer
 
 	over  context.Context // ends with the story
 	work  sync.WaitGroup
@@ -55,6 +56,13 @@ type run struct {
 	undo  []func() error
 	// streamed is since when all members stream, on the history's clock; zero while they don't.
 	streamed atomic.Int64
+}
+
+func newRun(l *lab, s *Script) *run {
+	return &run{
+		lab: l, script: s, names: map[string]*sandbox.Node{}, servers: map[string]int{}, logAt: map[string]int{},
+		frozen: map[string]func(){}, downAt: map[string]time.Time{},
+	}
 }
 
 func (r *run) now() time.Duration { return time.Since(r.lab.arena.Origin) }
@@ -221,8 +229,8 @@ func (r *run) step(ctx context.Context, s Step) error {
 
 // whole waits until the cluster is, after the last step.
 func (r *run) whole(ctx context.Context) {
-	if len(r.frozen) > 0 {
-		r.broken = append(r.broken, "the script leaves something frozen")
+	if len(r.frozen) > 0 || len(r.lostServers) > 0 || len(r.lab.links) > 0 {
+		r.broken = append(r.broken, "the script leaves something frozen, lost or cut")
 	}
 	limit := wholeWithin + 2*r.lab.cluster.TTL()
 	ctx, cancel := context.WithTimeout(ctx, limit)

@@ -4,92 +4,116 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pgregent/regent/internal/sandbox"
 )
 
+// storeFaults is what can be done to a store's servers, or to the voters of the embedded one.
+type storeFaults interface {
+	// stop has all servers stand still, run lets them run on.
+	stop(ctx context.Context) error
+	run(ctx context.Context) error
+	// moveLeader has another server lead.
+	moveLeader(ctx context.Context) error
+	// lose kills a minority or a majority of the servers, restore starts them again.
+	lose(ctx context.Context, share string) error
+	restore(ctx context.Context) error
+}
+
 // storeFaults is what can be done to the store of this run.
-func (r *run) storeFaults() (StoreFaults, error) {
-	switch {
-	case r.lab.faults != nil:
-		return r.lab.faults, nil
-	case r.lab.server != nil:
-		return loneServer{r.lab}, nil
-	default:
-		return voters{r}, nil
+func (r *run) storeFaults() storeFaults {
+	if r.lab.stores != nil {
+		return servers{r}
 	}
+	return voters{r}
 }
 
-// loneServer is one server, alone: it can stand still.
-type loneServer struct{ l *lab }
+// servers are those of etcd or Consul.
+type servers struct{ r *run }
 
-func (s loneServer) Stop(context.Context) error { return signalIn(s.l.server.Dir(), unix.SIGSTOP) }
-func (s loneServer) Go(context.Context) error   { return signalIn(s.l.server.Dir(), unix.SIGCONT) }
-func (loneServer) MoveLeader(context.Context) error {
-	return errNoServers
-}
-func (loneServer) Lose(context.Context, string) error { return errNoServers }
-func (loneServer) Restore(context.Context) error      { return errNoServers }
-
-// signalIn reaches the server that works in a folder.
-func signalIn(dir string, sig unix.Signal) error {
-	found, err := filepath.Glob("/proc/[0-9]*/cwd")
-	if err != nil {
-		return err
+func (s servers) each(do func(*sandbox.StoreServer) error) error {
+	var errs []error
+	for _, m := range s.r.lab.stores.Members {
+		errs = append(errs, do(m))
 	}
-	sent := 0
-	for _, link := range found {
-		if at, err := os.Readlink(link); err != nil || at != dir {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+	return errors.Join(errs...)
+}
+
+func (s servers) stop(context.Context) error { return s.each((*sandbox.StoreServer).Freeze) }
+func (s servers) run(context.Context) error  { return s.each((*sandbox.StoreServer).Thaw) }
+
+func (s servers) moveLeader(ctx context.Context) error {
+	_, _, err := s.r.lab.stores.MoveLeader(ctx)
+	return err
+}
+
+// lose kills the servers that the replicas' agents would ask first: with Consul, member i asks
+// server i alone.
+func (s servers) lose(_ context.Context, share string) error {
+	names := []string{"other"}
+	if share == "majority" {
+		names = []string{"replica", "other"}
+	}
+	for _, name := range names {
+		n, err := s.r.node(name)
 		if err != nil {
 			return err
 		}
-		if err := unix.Kill(pid, sig); err != nil {
-			return fmt.Errorf("send %s to the store's server: %w", unix.SignalName(sig), err)
+		for i, m := range s.r.lab.cluster.Nodes() {
+			if m != n {
+				continue
+			}
+			server := s.r.lab.stores.Members[i]
+			if err := server.Kill(); err != nil {
+				return err
+			}
+			s.r.lostServers = append(s.r.lostServers, server)
 		}
-		sent++
-	}
-	if sent == 0 {
-		return fmt.Errorf("send %s to the store's server: none runs in %s", unix.SignalName(sig), dir)
 	}
 	return nil
+}
+
+func (s servers) restore(ctx context.Context) error {
+	if len(s.r.lostServers) == 0 {
+		return errors.New("no server was lost")
+	}
+	for _, m := range s.r.lostServers {
+		if err := m.Start(); err != nil {
+			return err
+		}
+	}
+	s.r.lostServers = nil
+	return s.r.lab.stores.Await(ctx)
 }
 
 // voters are the agents of the embedded store.
 type voters struct{ r *run }
 
-// Stop leaves the primary's agent alone, without a majority.
-func (v voters) Stop(ctx context.Context) error {
-	return v.each(func(name string) error { return kill(ctx, v.r, []string{string(sandbox.Agent), name}) })
+// stop leaves the primary's agent alone, without a majority.
+func (v voters) stop(ctx context.Context) error { return v.lose(ctx, "majority") }
+func (v voters) run(ctx context.Context) error  { return v.restore(ctx) }
+
+func (v voters) lose(ctx context.Context, share string) error {
+	err := kill(ctx, v.r, []string{string(sandbox.Agent), "other"})
+	if share == "majority" {
+		err = errors.Join(err, kill(ctx, v.r, []string{string(sandbox.Agent), "replica"}))
+	}
+	return err
 }
 
-func (v voters) Go(ctx context.Context) error {
-	return v.each(func(name string) error { return startAgent(ctx, v.r, []string{name}) })
+func (v voters) restore(ctx context.Context) error {
+	return errors.Join(startAgent(ctx, v.r, []string{"replica"}), startAgent(ctx, v.r, []string{"other"}))
 }
 
-func (v voters) each(do func(name string) error) error {
-	return errors.Join(do("replica"), do("other"))
-}
-
-// MoveLeader kills the agent that leads raft; the other two elect, and it is started again.
-func (v voters) MoveLeader(ctx context.Context) error {
+// moveLeader kills the agent that leads raft, which is started again; the others elect.
+func (v voters) moveLeader(ctx context.Context) error {
 	for {
 		n, err := v.r.lab.cluster.RaftLeader(ctx)
 		if err == nil {
 			return n.KillAgent()
 		}
 		if pause(ctx, pollEvery) != nil {
-			return err
+			return fmt.Errorf("find the leader of raft: %w", err)
 		}
 	}
 }
-
-func (voters) Lose(context.Context, string) error { return errNoServers }
-func (voters) Restore(context.Context) error      { return errNoServers }

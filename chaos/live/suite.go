@@ -2,7 +2,6 @@ package live
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -60,8 +59,8 @@ type pair struct {
 // share is how often a store's turn comes when each row has one store: the slower the leases, the
 // seldomer.
 var share = []sandbox.StoreKind{
-	sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore,
-	sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.ConsulStore,
+	sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.RaftStore,
+	sandbox.Etcd3Store, sandbox.RaftStore, sandbox.RaftStore, sandbox.Etcd3Store, sandbox.RaftStore, sandbox.ConsulStore,
 }
 
 // plan lists the pairs, those that can share a cluster beside each other.
@@ -81,14 +80,20 @@ func (o Options) plan(scripts []*Script) []pair {
 		}
 		for _, k := range stores {
 			if len(o.Stores) == 0 || slices.Contains(o.Stores, k) {
-				out = append(out, pair{s, labKey{k, s.Fencing}})
+				out = append(out, pair{s, s.labOn(k)})
 			}
 		}
 	}
-	order := func(p pair) int {
-		at := 2 * slices.Index(sandbox.StoreKinds(), p.key.store)
+	order := func(p pair) int { // the cluster that most rows can have comes first
+		at := 8 * slices.Index(sandbox.StoreKinds(), p.key.store)
 		if p.key.fencing != "keeper" {
 			at++
+		}
+		if p.key.servers > 1 {
+			at += 2
+		}
+		if p.key.disks {
+			at += 4
 		}
 		return at
 	}
@@ -181,8 +186,5 @@ func (w *walker) leave(keep bool) error {
 	}
 	err := w.lab.close(keep)
 	w.lab = nil
-	if !keep {
-		err = errors.Join(err, removeFolder(w.dir))
-	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pgregent/regent/chaos/judge"
+	"github.com/pgregent/regent/internal/sandbox"
 )
 
 // figureVerbs bound what the judge measures over the whole story, whatever their place in it.
@@ -99,13 +100,26 @@ func count(word string) int {
 	return n
 }
 
-// needs are what all verbs of the steps need on that store.
-func (s *Script) needs(step func(Step) bool) []Need {
+// needs are what its verbs need.
+func (s *Script) needs() []Need {
 	var out []Need
 	for _, st := range s.Steps {
-		if n := st.verb.Needs; n != NoNeed && step(st) && !slices.Contains(out, n) {
+		if n := st.verb.Needs; n != NoNeed && !slices.Contains(out, n) {
 			out = append(out, n)
 		}
 	}
 	return out
+}
+
+// labOn is the cluster that it is replayed on.
+func (s *Script) labOn(k sandbox.StoreKind) labKey {
+	key := labKey{store: k, fencing: s.Fencing, disks: slices.Contains(s.needs(), SmallDisks)}
+	switch {
+	case k == sandbox.RaftStore:
+	case slices.Contains(s.needs(), Servers):
+		key.servers = 3
+	default:
+		key.servers = 1
+	}
+	return key
 }

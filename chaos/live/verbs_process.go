@@ -37,6 +37,8 @@ func processVerbs() []Verb {
 		{Kinds: on, Form: "promote NODE behind the agent's back writing COUNT rows", do: promoteBehind,
 			Doc: "`pg_promote()`, and rows into the story's table as soon as they are taken; done when they are written, or the server has been stopped before that."},
 		{Kinds: on, Form: "write COUNT rows at NODE", do: writeAt, Doc: "Inserts rows into a table of the story's own, over a connection to that member alone."},
+		{Kinds: on, Form: "write COUNT megabytes of WAL at NODE", do: writeWAL,
+			Doc: "As logical messages; done when they are written, or the server has failed at it, which belongs to the story."},
 		{Kinds: on, Form: "make starts of NODE hang", Needs: Launcher, do: launch("hang"),
 			Doc: "From now on PostgreSQL never gets up on that node: the process that starts it waits for ever."},
 		{Kinds: on, Form: "make starts of NODE fail", Needs: Launcher, do: launch("fail"), Doc: "From now on PostgreSQL ends at once on that node, with an error."},
@@ -212,6 +214,26 @@ func writeAt(ctx context.Context, r *run, a []string) error {
 			return err
 		}
 		return query(ctx, n, `INSERT INTO regent_story SELECT $1, $2, generate_series(1, $3::int)`, nil, r.story, a[1], count(a[0]))
+	})
+}
+
+func writeWAL(ctx context.Context, r *run, a []string) error {
+	return r.at(a[1], func(n *sandbox.Node) error {
+		conn, err := pgx.Connect(ctx, n.DSN())
+		if err != nil {
+			return fmt.Errorf("connect to %s: %w", n.Name(), err)
+		}
+		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it may have failed
+		for range count(a[0]) {
+			_, err := conn.Exec(ctx, `SELECT pg_logical_emit_message(true, 'regent.fill', (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 32768)))`)
+			switch {
+			case ctx.Err() != nil:
+				return fmt.Errorf("%s took no more WAL, and didn't fail: %w", n.Name(), context.Cause(ctx))
+			case err != nil:
+				return nil
+			}
+		}
+		return nil
 	})
 }
 

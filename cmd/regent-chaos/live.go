@@ -15,6 +15,7 @@ import (
 	"github.com/pgregent/regent/chaos"
 	"github.com/pgregent/regent/chaos/live"
 	"github.com/pgregent/regent/internal/sandbox"
+	"github.com/pgregent/regent/internal/sandbox/hosts"
 )
 
 type liveFlags struct {
@@ -39,15 +40,22 @@ func liveCommand() *cobra.Command {
 		Use: "live", Short: "Replay the failure table on all stores", Args: cobra.NoArgs,
 		Long: "Replay every row of the failure table on real clusters, on every store, and print what came of it. Rows are scripts\n" +
 			"(docs/operations/scenarios.md). A row that couldn't be run counts as broken: nothing is left out without a word.",
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.enter(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.report != "" && (f.ci || len(f.stores) > 0) {
+				if !sandbox.Entered() {
+					_, _ = fmt.Fprintln(os.Stderr, "The report is about all rows on all stores: it isn't written.")
+				}
+				f.report = ""
+			}
+			return f.enter(cmd.Context())
+		},
 	}
 	liveFlagsOf(cmd, &f)
 	cmd.Flags().StringSliceVar(&f.stores, "store", nil, "only on these: raft, etcd3, consul")
 	cmd.Flags().BoolVar(&f.ci, "ci", false, "each row on one store, in a rotation that touches all stores")
 	cmd.Flags().IntVar(&f.rotation, "rotation", int(time.Now().Unix()/86400), "which rotation (default: the day's)")
 	cmd.Flags().DurationVar(&f.budget, "budget", 0, "rows for which this leaves no time fail")
-	cmd.Flags().StringVar(&f.report, "report", "", "write the table as Markdown to this file")
-	cmd.Flags().StringVar(&f.json, "json", "", "write all figures as JSON to this file")
+	cmd.Flags().StringVar(&f.report, "report", "", "write the table as Markdown to this file, unless a part of the rows was chosen")
 	return cmd
 }
 
@@ -72,6 +80,7 @@ func rowCommand() *cobra.Command {
 func liveFlagsOf(cmd *cobra.Command, f *liveFlags) {
 	cmd.Flags().StringVar(&f.programs, "programs", "", "folder of regent and regent-keeper (default: this program's)")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave the clusters' folders in place, whatever comes")
+	cmd.Flags().StringVar(&f.json, "json", "", "write all figures as JSON to this file")
 	cmd.Flags().StringArrayVar(&f.servers, "server", nil, "a store's server, as `KIND=PROGRAM` (default: etcd or consul in PATH)")
 }
 
@@ -86,6 +95,7 @@ func (f *liveFlags) enterWith(ctx context.Context,
 	if err != nil {
 		return err
 	}
+	f.inside = onHosts
 	named := map[string]string{}
 	for _, s := range f.servers {
 		kind, program, _ := strings.Cut(s, "=")
@@ -110,6 +120,17 @@ func (f *liveFlags) enterWith(ctx context.Context,
 		}
 	}
 	return inBase(f.place, outputs, nil)
+}
+
+// onHosts goes on in namespaces, and without them where there can be none: then the rows that need
+// them say so.
+func onHosts() (inside bool, code int, err error) {
+	inside, code, err = hosts.Enter()
+	if errors.Is(err, hosts.ErrUnavailable) {
+		_, _ = fmt.Fprintf(os.Stderr, "Members have no cables of their own: %v\n", err)
+		return true, 0, nil
+	}
+	return inside, code, err
 }
 
 func (f *liveFlags) kinds() ([]sandbox.StoreKind, error) {

@@ -67,7 +67,7 @@ func inBase(p place, outputs map[string]func([]byte) error, body func(*sandbox.B
 		p.programs = filepath.Dir(self)
 	}
 	base, code, err := sandbox.Enter(sandbox.BaseOptions{
-		Programs: p.programs, Also: p.also, Keep: p.keep, Outputs: outputs, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Programs: p.programs, Also: p.also, Keep: p.keep, Outputs: outputs, Inside: p.inside, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 	})
 	switch {
 	case err != nil:
@@ -90,6 +90,7 @@ type place struct {
 	programs string
 	also     []string // further programs that are needed there
 	keep     bool
+	inside   func() (inside bool, code int, err error) // see sandbox.BaseOptions
 }
 
 // timings are the cluster's.

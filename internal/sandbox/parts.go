@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -45,12 +46,15 @@ func (n *Node) Find(part Part) []int {
 	return pids
 }
 
+// ofAClient is how PostgreSQL calls the process that serves the superuser.
+var ofAClient = regexp.MustCompile(` postgres postgres [0-9a-f.:]+\([0-9]+\)`)
+
 // is tells by the title that PostgreSQL gives its processes, or by the program.
 func (p process) is(part Part) bool {
 	title := strings.Join(p.args, " ")
 	switch part {
 	case Backend: // postgres: [cluster: ]user database host(port) what it does
-		return strings.HasPrefix(title, "postgres: ") && strings.Contains(title, " postgres postgres 127.0.0.1(")
+		return strings.HasPrefix(title, "postgres: ") && ofAClient.MatchString(title)
 	case WalReceiver:
 		return strings.HasPrefix(title, "postgres: ") && strings.Contains(title, "walreceiver")
 	default:

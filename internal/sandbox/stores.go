@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -160,7 +161,8 @@ func (s *StoreServer) etcdStatus(ctx context.Context) (id, leader string, err er
 	return status.Header.MemberID, status.Leader, nil
 }
 
-// MoveLeader has the leader hand over to another server, and returns both when that leads.
+// MoveLeader has the leader hand over to another server, and returns both when that leads. On a
+// busy machine the old leader may win the election after all, and is asked again.
 func (s *Stores) MoveLeader(ctx context.Context) (from, to *StoreServer, err error) {
 	if len(s.Members) < 2 {
 		return nil, nil, fmt.Errorf("move the store's leader: %w", errOneServer)
@@ -168,20 +170,39 @@ func (s *Stores) MoveLeader(ctx context.Context) (from, to *StoreServer, err err
 	if from, err = s.Leader(ctx); err != nil {
 		return nil, nil, err
 	}
+	for {
+		if to, err = s.handOver(ctx, from); err == nil {
+			return from, to, nil
+		}
+		if !pause(ctx, pollEvery) {
+			return from, nil, fmt.Errorf("move the store's leader: %w", errors.Join(context.Cause(ctx), err))
+		}
+	}
+}
+
+// handOverTimeout is when the leader is asked again.
+const handOverTimeout = 3 * time.Second
+
+// handOver asks once, and waits for another leader.
+func (s *Stores) handOver(ctx context.Context, from *StoreServer) (*StoreServer, error) {
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	var err error
 	if from.kind == ConsulStore {
 		_, err = from.post(ctx, "/v1/operator/raft/transfer-leader", "")
 	} else {
 		err = from.moveEtcd(ctx)
 	}
 	if err != nil {
-		return from, nil, fmt.Errorf("move the store's leader: %w", err)
+		return nil, err
 	}
 	for {
-		if to, err = s.Leader(ctx); err == nil && to != from {
-			return from, to, nil
+		to, err := s.Leader(ctx)
+		if err == nil && to != from {
+			return to, nil
 		}
 		if !pause(ctx, pollEvery) {
-			return from, nil, fmt.Errorf("move the store's leader: wait for another one: %w", errors.Join(context.Cause(ctx), err))
+			return nil, fmt.Errorf("wait for another one: %w", errors.Join(context.Cause(ctx), err))
 		}
 	}
 }

@@ -282,6 +282,3 @@ func (s *StoreServer) Requests(ctx context.Context) (map[string]float64, error) 
 func (s *StoreServer) Close() error {
 	return errors.Join(s.Kill(), s.reserved.release())
 }
-
-// Dir is the folder that it works in.
-func (s *StoreServer) Dir() string { return s.dir }

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"os"
 	"testing"
 
 	"github.com/pgregent/regent/dcs/consul/consultest"
@@ -9,6 +10,9 @@ import (
 
 // PostgreSQL's user may not look into the home where Consul was built, so that is copied too.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		os.Exit(child(dir))
+	}
 	build := []string{"./cmd/regent", "./cmd/regent-keeper"}
 	if path, err := consultest.Find(); err == nil {
 		build = append(build, path)

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// refused is why this program runs its tests outside of any namespaces; nil otherwise.
-var refused error
+// refusedEnv tells the tests why they run outside of any namespaces.
+const refusedEnv = "REGENT_HOSTS_REFUSED"
 
 // Run runs the tests in namespaces, and returns their exit code; pgtest.MainIn takes it. Where
 // there are none to be had they run without, and those that need some say so by Need.
@@ -17,7 +17,9 @@ func Run(tests func() int) int {
 	case inside:
 		return tests()
 	case errors.Is(err, ErrUnavailable):
-		refused = err
+		if err := os.Setenv(refusedEnv, err.Error()); err != nil {
+			return 1
+		}
 		return tests()
 	case err != nil:
 		_, _ = fmt.Fprintln(os.Stderr, "hosts:", err)
@@ -28,4 +30,9 @@ func Run(tests func() int) int {
 }
 
 // Refused is why there are no namespaces here, nil where there are: for pgtest.Need.
-func Refused() error { return refused }
+func Refused() error {
+	if why := os.Getenv(refusedEnv); why != "" {
+		return errors.New(why)
+	}
+	return nil
+}

@@ -44,6 +44,9 @@ const (
 	sparing = 8 * time.Millisecond
 	// cannotConnectNow is what such a server answers.
 	cannotConnectNow = "57P03"
+	// silentConn tells a member that answers nothing from one that refuses: the first is looked at
+	// once in lookTimeout, the second all the time, and one span of both would claim neither rate.
+	silentConn = -2
 	// lookTimeout is when a member that answers nothing counts as down.
 	lookTimeout = time.Second
 	// matters is how long after a change of primaries it is written often.
@@ -88,11 +91,16 @@ func (w *Watcher) watch(ctx context.Context, t Target) {
 func (w *Watcher) look(ctx context.Context, t Target, number int) (busy bool) {
 	sent := time.Since(w.origin)
 	limit, cancel := context.WithTimeout(ctx, lookTimeout)
-	conn, err := pgx.Connect(limit, t.DSN)
+	conn, err := connectLocal(limit, t.DSN)
+	silent := limit.Err() != nil
 	cancel()
 	if err != nil {
 		if ctx.Err() == nil {
-			w.see(history.Sighting{Node: t.Name, Role: history.Down, Sent: sent, Answered: time.Since(w.origin)})
+			s := history.Sighting{Node: t.Name, Role: history.Down, Sent: sent, Answered: time.Since(w.origin)}
+			if silent {
+				s.Conn = silentConn
+			}
+			w.see(s)
 		}
 		refused, isServer := errors.AsType[*pgconn.PgError](err)
 		return isServer && refused.Code == cannotConnectNow
@@ -111,6 +119,17 @@ func (w *Watcher) look(ctx context.Context, t Target, number int) (busy bool) {
 		pause(ctx, Every-time.Since(began))
 	}
 	return false
+}
+
+// connectLocal connects to a member for writes that wait for no standby: in synchronous mode a
+// primary without one would have the watcher wait, and see nothing meanwhile.
+func connectLocal(ctx context.Context, dsn string) (*pgx.Conn, error) {
+	set, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	set.RuntimeParams["synchronous_commit"] = "local"
+	return pgx.ConnectConfig(ctx, set)
 }
 
 // ask looks once; false when the connection is of no more use.
