@@ -52,7 +52,7 @@ var members = []string{"primary", "replica", "other"}
 
 // gust writes a script of up to three faults that overlap. The same seed and number write the
 // same, on clusters that have the same.
-func gust(seed, number uint64, store sandbox.StoreKind, synchronous bool, lacks func(Need) bool) string {
+func gust(seed, number uint64, store sandbox.StoreKind, synchronous bool, lacks func(Need) error) string {
 	rng := rand.New(rand.NewPCG(seed, number))
 	g := &gusts{rng: rng, free: slices.Clone(members), store: store}
 	var out strings.Builder
@@ -97,11 +97,11 @@ type gusts struct {
 }
 
 // blow adds a fault, if one is found for whom is left.
-func (g *gusts) blow(lacks func(Need) bool) {
+func (g *gusts) blow(lacks func(Need) error) {
 	all := strains()
 	for _, i := range g.rng.Perm(len(all)) {
 		s := all[i]
-		if s.needs != NoNeed && lacks(s.needs) {
+		if s.needs != NoNeed && lacks(s.needs) != nil {
 			continue
 		}
 		if len(s.only) == 1 && s.only[0] == "" { // the store

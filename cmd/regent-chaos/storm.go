@@ -52,7 +52,6 @@ func stormCommand() *cobra.Command {
 	cmd.Flags().Uint64Var(&f.gust, "gust", 1, "the first gust's number")
 	cmd.Flags().Uint64Var(&f.gusts, "gusts", 0, "end after so many gusts")
 	cmd.Flags().Float64Var(&f.minutes, "minutes", 0, "end after so long (default, without --gusts: 10)")
-	cmd.Flags().StringVar(&f.json, "json", "", "write all figures as JSON to this file")
 	return cmd
 }
 
