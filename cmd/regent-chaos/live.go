@@ -84,8 +84,13 @@ func liveFlagsOf(cmd *cobra.Command, f *liveFlags) {
 	cmd.Flags().StringArrayVar(&f.servers, "server", nil, "a store's server, as `KIND=PROGRAM` (default: etcd or consul in PATH)")
 }
 
-// enter runs in the second run what the first has prepared.
-func (f *liveFlags) enter(ctx context.Context) error {
+// enter replays the failure table.
+func (f *liveFlags) enter(ctx context.Context) error { return f.enterWith(ctx, f.live) }
+
+// enterWith runs in the second run what the first has prepared.
+func (f *liveFlags) enterWith(ctx context.Context,
+	body func(context.Context, *sandbox.Base, []sandbox.StoreKind, map[string]string) error,
+) error {
 	kinds, err := f.kinds()
 	if err != nil {
 		return err
@@ -97,7 +102,7 @@ func (f *liveFlags) enter(ctx context.Context) error {
 		named[kind] = program
 	}
 	if sandbox.Entered() {
-		return inBase(f.place, nil, func(b *sandbox.Base) error { return f.live(ctx, b, kinds, named) })
+		return inBase(f.place, nil, func(b *sandbox.Base) error { return body(ctx, b, kinds, named) })
 	}
 	for _, k := range kinds {
 		server, err := sandbox.FindStore(k, named[string(k)])
@@ -143,7 +148,8 @@ func (f *liveFlags) kinds() ([]sandbox.StoreKind, error) {
 	return out, nil
 }
 
-func (f *liveFlags) live(ctx context.Context, b *sandbox.Base, kinds []sandbox.StoreKind, named map[string]string) error {
+// options are what clusters are made of.
+func (f *liveFlags) options(b *sandbox.Base, kinds []sandbox.StoreKind, named map[string]string) live.Options {
 	o := live.Options{
 		Dir: b.Dir, Bin: b.Bin, PGBin: b.PGBin, Programs: map[sandbox.StoreKind]string{}, Row: f.row, Fencing: f.fencing,
 		Stores: kinds, Rotate: f.ci, Rotation: f.rotation, Budget: f.budget, Keep: f.keep, Out: os.Stdout,
@@ -155,6 +161,11 @@ func (f *liveFlags) live(ctx context.Context, b *sandbox.Base, kinds []sandbox.S
 		}
 		o.Programs[k] = filepath.Join(b.Bin, program)
 	}
+	return o
+}
+
+func (f *liveFlags) live(ctx context.Context, b *sandbox.Base, kinds []sandbox.StoreKind, named map[string]string) error {
+	o := f.options(b, kinds, named)
 	if f.ci {
 		_, _ = fmt.Printf("Each row on one store: rotation %d\n", f.rotation)
 	}

@@ -41,7 +41,7 @@ func run(ctx context.Context) int {
 		Use: "regent-chaos", Short: "Break throwaway clusters on purpose, judge and measure",
 		Version: version, SilenceErrors: true, SilenceUsage: true,
 	}
-	root.AddCommand(soakCommand(), benchCommand(), compareCommand(), liveCommand(), rowCommand(), scenariosCommand())
+	root.AddCommand(soakCommand(), benchCommand(), compareCommand(), liveCommand(), rowCommand(), stormCommand(), scenariosCommand())
 	err := root.ExecuteContext(ctx)
 	if code, ok := errors.AsType[exitError](err); ok {
 		return int(code)
