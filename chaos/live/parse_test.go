@@ -1,8 +1,6 @@
 package live
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -169,20 +167,6 @@ func TestTheDocumentsRowsAreThere(t *testing.T) {
 		}
 		if len(stores) != len(sandbox.StoreKinds()) {
 			t.Errorf("row %s is replayed on %v only", row, stores)
-		}
-	}
-	// One that waits for what another part of the product must learn first is readable all the same.
-	awaiting, err := filepath.Glob("awaiting/*.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range awaiting {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Parse(file, string(text)); err != nil {
-			t.Error(err)
 		}
 	}
 	if !slices.ContainsFunc(scripts, func(s *Script) bool { return s.Row == "8" && s.Fencing == "off" }) {
