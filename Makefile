@@ -13,7 +13,7 @@ P ?= 2
 ARGS ?=
 # Where the demo's agents keep their state: raft (in themselves), etcd3 or consul.
 DCS ?= raft
-# What Patroni and Regent are compared on.
+# What Patroni and Regent are compared on, and where storms are.
 STORE ?= etcd3
 FUZZTIME ?= 10s
 MINUTES ?= 60
@@ -114,7 +114,7 @@ cover: ## coverage of the fast tests into bin/cover.html
 	@go tool cover -func=bin/cover.out | tail -n 1
 
 ##@ Prove
-.PHONY: sim chaos soak bench
+.PHONY: sim chaos soak storm bench
 sim: build ## the simulator: many seeded worlds in virtual time
 	@$(call have,regent-chaos); exec bin/regent-chaos sim $(ARGS)
 chaos: build ## the failure table, replayed on real clusters and all stores, into docs/failure-table.md
@@ -124,6 +124,13 @@ chaos: build ## the failure table, replayed on real clusters and all stores, int
 		--report docs/failure-table.md --json bin/failure-table.json $(ARGS)
 soak: setup build ## random faults for MINUTES (60) under a writer and a judge, into docs/robustness.md
 	@$(call have,regent-chaos); exec bin/regent-chaos soak --minutes $(MINUTES) --report docs/robustness.md $(ARGS)
+storm: setup build ## random faults that overlap, on network hosts, for MINUTES (60; STORE=raft, etcd3, consul)
+	@scripts/setup.sh servers
+	@$(call have,regent-chaos); server=(); \
+	case '$(STORE)' in \
+	etcd3) server=(--server "etcd3=$$(scripts/etcd-server.sh)");; \
+	consul) server=(--server "consul=$$(scripts/consul-server.sh)");; \
+	esac; exec bin/regent-chaos storm --store '$(STORE)' --minutes $(MINUTES) "$${server[@]}" $(ARGS)
 bench: setup build ## outage and loss of every kind of fail-over, measured, into docs/performance.md
 	@$(call have,regent-chaos); exec bin/regent-chaos bench --report docs/performance.md $(ARGS)
 

@@ -74,8 +74,9 @@ type Reign struct {
 // OutOfBounds: a figure isn't what was demanded of it.
 const OutOfBounds Kind = "out of bounds"
 
-// TwoOnATimeline: two members wrote the same timeline, so that their histories forked without a
-// trace: nobody can tell any more who diverged from whom.
+// TwoOnATimeline: two members wrote the same timeline. Where acknowledged rows may be lost that can
+// come of a member that is promoted without ever having heard of the newest timeline: PostgreSQL
+// gives it the same number, and the other one's data is copied anew.
 const TwoOnATimeline Kind = "two on a timeline"
 
 // Broken: a step of the story didn't come as it must, or a journal breaks an invariant.
@@ -117,7 +118,7 @@ func (v *Verdict) judgeBounds(e Evidence) {
 	for _, text := range e.Broken {
 		v.violate(Broken, "%s (%s)", text, e.Fault)
 	}
-	if e.MayBeTwo {
+	if e.MayBeTwo || e.MayLose {
 		return
 	}
 	first := map[uint32]string{}

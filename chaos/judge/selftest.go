@@ -135,6 +135,9 @@ func plantedFigures(plant func(string, func(*Evidence), ...Kind) Planted) []Plan
 			e.Reigns = []Reign{{"a", 1}, {"b", 2}, {"a", 1}, {"a", 3}}
 		}),
 		plant("two on a timeline", func(e *Evidence) { e.Reigns = []Reign{{"a", 1}, {"b", 2}, {"a", 2}} }, TwoOnATimeline),
+		plant("two on a timeline, where rows may be lost", func(e *Evidence) {
+			e.MayLose, e.Reigns = true, []Reign{{"a", 1}, {"b", 2}, {"a", 2}}
+		}),
 		plant("a step that didn't come", func(e *Evidence) { e.Broken = []string{"line 3"} }, Broken),
 	)
 }
