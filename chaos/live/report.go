@@ -48,6 +48,9 @@ func (r Result) figures() string {
 		return "–"
 	}
 	text := fmt.Sprintf("outage %s · lost %d · two primaries %s · all stream after %s", short(r.Outage), r.Lost, short(r.Two), short(r.Streaming))
+	if r.Questions > 0 {
+		text += fmt.Sprintf(" · %d answers in order", r.Questions)
+	}
 	if r.Window > 0 {
 		text += fmt.Sprintf(" · thawed for %s", short(r.Window))
 	}

@@ -46,6 +46,9 @@ type Result struct {
 	Streaming time.Duration `json:"streaming_again"`
 	// Window is for how long a thawed primary went on, at most.
 	Window time.Duration `json:"thaw_window,omitempty"`
+	// Lists were judged, by so many questions; only in synchronous mode.
+	Lists     int `json:"lists,omitempty"`
+	Questions int `json:"questions,omitempty"`
 	// Rate is how often per second each member was looked at, at least.
 	Rate float64 `json:"looks_per_second"`
 	// Decisions are how many were recomputed from the journals.
@@ -122,7 +125,7 @@ func (res *Result) take(v judge.Verdict, e judge.Evidence) {
 		res.Why = append(res.Why, x.String())
 	}
 	res.Outage, res.Lost, res.Failed, res.Two = v.Outage.Length(), len(v.Lost), e.FailedWrites, v.Two
-	res.Streaming, res.Rate = e.Streaming, v.Rate
+	res.Streaming, res.Rate, res.Lists, res.Questions = e.Streaming, v.Rate, v.Lists, v.Questions
 	for _, w := range v.Windows {
 		res.Window = max(res.Window, w.Length)
 	}
@@ -163,6 +166,11 @@ func (r *run) evidence(ctx context.Context) judge.Evidence {
 	if e.Present, err = workload.Rows(ctx, r.lab.cluster.DSN()); err != nil {
 		e.Unread = true
 		e.Broken = append(e.Broken, err.Error())
+	}
+	if r.lists != nil {
+		if e.Lists, err = r.lists.All(ctx); err != nil {
+			e.Broken = append(e.Broken, err.Error())
+		}
 	}
 	// What was written while the rows were read is no row from nowhere.
 	e.Writes.Next = a.Writer.Log().Next

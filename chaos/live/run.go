@@ -12,6 +12,7 @@ import (
 	"github.com/pgregent/regent/chaos/judge"
 	"github.com/pgregent/regent/internal/sandbox"
 	"github.com/pgregent/regent/internal/sandbox/history"
+	"github.com/pgregent/regent/internal/sandbox/workload"
 )
 
 const (
@@ -54,6 +55,7 @@ type run struct {
 	work  sync.WaitGroup
 	traps []*trap
 	undo  []func() error
+	lists *workload.Lists // nil: not in synchronous mode
 	// streamed is since when all members stream, on the history's clock; zero while they don't.
 	streamed atomic.Int64
 }
@@ -175,6 +177,9 @@ func (r *run) play(ctx context.Context) {
 		}
 	}()
 	r.watchStreaming()
+	if r.script.Synchronous() {
+		r.startLists()
+	}
 	for _, s := range r.script.Steps {
 		if len(s.On) > 0 && !slices.Contains(s.On, r.lab.key.store) {
 			continue
@@ -185,6 +190,14 @@ func (r *run) play(ctx context.Context) {
 		}
 	}
 	r.whole(ctx)
+}
+
+// startLists has clients append to lists and read them until the story ends: where nothing that was
+// acknowledged may be lost, all answers must be explained by one order of the questions.
+func (r *run) startLists() {
+	c, a := r.lab.cluster, r.lab.arena
+	r.lists = workload.NewLists(workload.ListsConfig{DSN: c.DSN(), Nodes: c.PortNames(), Members: c.Targets(), Origin: a.Origin})
+	r.work.Go(func() { _ = r.lists.Run(r.over) }) // it ends with the story, and has no other error
 }
 
 func (r *run) step(ctx context.Context, s Step) error {

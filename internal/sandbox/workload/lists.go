@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -151,13 +152,21 @@ func (l *Lists) note(op history.ListOp) {
 // Closed takes the history of all lists that nobody uses any more, and reads each of them once
 // more at the primary. The history ends with these reads.
 func (l *Lists) Closed(ctx context.Context) ([]history.ListOp, error) {
+	// Questions take insertTimeout at most; a list's epoch must be over for longer.
+	return l.before(ctx, int64((time.Since(l.cfg.Origin)-insertTimeout-listEpoch/2)/listEpoch)*listsAtOnce)
+}
+
+// All is Closed for all lists, when Run has ended.
+func (l *Lists) All(ctx context.Context) ([]history.ListOp, error) {
+	return l.before(ctx, math.MaxInt64)
+}
+
+func (l *Lists) before(ctx context.Context, open int64) ([]history.ListOp, error) {
 	conn, err := l.connect(ctx, l.cfg.DSN)
 	if err != nil {
 		return nil, err
 	}
 	defer hangUp(conn)
-	// Questions take insertTimeout at most; a list's epoch must be over for longer.
-	open := int64((time.Since(l.cfg.Origin)-insertTimeout-listEpoch/2)/listEpoch) * listsAtOnce
 	op := history.ListOp{Client: -1, Node: nodeAt(conn, l.cfg.Nodes), Sent: time.Since(l.cfg.Origin)}
 	l.mu.Lock()
 	from := l.from
