@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pgregent/regent/dcs/dcstest"
 )
 
 // Find returns the server that scripts/consul-server.sh builds, or another one: that of
@@ -91,15 +92,13 @@ func quick(folder string) map[string]any {
 	}
 }
 
-// FreePort is one that nobody listens on. Somebody could take it before we do, which ends
-// the server that was to have it, and the test with its log.
+// FreePort is one that nobody listens on; 0, which Consul refuses, if there is none.
 func FreePort() int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := dcstest.FreePort()
 	if err != nil {
 		return 0
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // Start starts a server with settings over those of a quick one, and ends it with the test.

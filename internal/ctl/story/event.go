@@ -11,7 +11,7 @@ import (
 // Sentence tells an event in a few words, for people who read a night's journal. It
 // knows every kind; nil is an event of a newer version.
 func Sentence(e events.Event) string {
-	for _, tell := range []func(events.Event) string{agentSentence, storeSentence, postgresSentence, requestSentence} {
+	for _, tell := range []func(events.Event) string{agentSentence, storeSentence, postgresSentence, requestSentence, failsafeSentence} {
 		if s := tell(e); s != "" {
 			return s
 		}
@@ -224,6 +224,20 @@ func requestSentence(e events.Event) string {
 }
 
 // short rounds a duration to what people care about.
+func failsafeSentence(e events.Event) string {
+	switch e := e.(type) {
+	case events.FailsafeAsked:
+		return fmt.Sprintf("%s, which the store doesn't answer, asks for a promise not to lead", e.From)
+	case events.FailsafeAnswered:
+		if e.Accepted {
+			return fmt.Sprintf("%s promised not to lead", e.Member)
+		}
+		return fmt.Sprintf("%s didn't promise not to lead: %s", e.Member, e.Why)
+	default:
+		return ""
+	}
+}
+
 func short(d time.Duration) string {
 	switch {
 	case d >= 10*time.Second:
