@@ -41,17 +41,33 @@ func (h *Host) open() error {
 	ready := make(chan error)
 	go func() {
 		defer close(h.done)
-		runtime.LockOSThread() // for good: the thread ends with the host
-		if err := h.arrive(); err != nil {
-			ready <- err
-			return
-		}
-		close(ready)
-		for order := range h.orders {
-			order()
-		}
+		onThread(func() {
+			if err := h.arrive(); err != nil {
+				ready <- err
+				return
+			}
+			close(ready)
+			for order := range h.orders {
+				order()
+			}
+		})
 	}()
 	return <-ready
+}
+
+// onThread is the last thing that a goroutine does: it runs f on a thread that ends with it. The
+// process's first thread never ends, and would stay wherever f has put it; it is held until another
+// thread has done it.
+func onThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); onThread(f) }()
+	<-done
+	runtime.UnlockOSThread()
 }
 
 // arrive puts the calling thread onto the new host.
@@ -93,11 +109,12 @@ func (h *Host) DialContext(ctx context.Context, network, addr string) (net.Conn,
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // for good: the thread ends with the call
-		if err = unix.Setns(h.ns, unix.CLONE_NEWNET); err == nil {
-			var d net.Dialer
-			conn, err = d.DialContext(ctx, network, addr)
-		}
+		onThread(func() {
+			if err = unix.Setns(h.ns, unix.CLONE_NEWNET); err == nil {
+				var d net.Dialer
+				conn, err = d.DialContext(ctx, network, addr)
+			}
+		})
 	}()
 	<-done
 	if err != nil {

@@ -175,7 +175,8 @@ func namespaces(dir string) map[string]bool {
 			spaces[ns] = true
 		}
 	}
-	own, _ := os.Readlink("/proc/self/ns/net") // the supervisor's
+	// The supervisor's is this thread's. The first thread, which /proc/self shows, may be parked in a host's.
+	own, _ := os.Readlink("/proc/thread-self/ns/net")
 	delete(spaces, own)
 	return spaces
 }
