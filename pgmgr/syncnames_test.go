@@ -110,8 +110,9 @@ func TestHeldNamesAreKept(t *testing.T) {
 	// Switched off: until the machine says so, the names stay.
 	cfg := a.config()
 	cfg.Sync = false
-	params := map[string]string{gucSyncNames: "own"}
+	params := map[string]string{}
 	maps.Copy(params, cfg.Parameters)
+	params[gucSyncNames] = "own"
 	cfg.Parameters = params
 	a.must("reconfigure", a.Reconfigure(cfg))
 	if _, err := a.WriteConfig(a.ctx(), RolePrimary, nil); err != nil {
