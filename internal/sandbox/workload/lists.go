@@ -33,6 +33,9 @@ type ListsConfig struct {
 // work; Closed may be called at any time.
 type Lists struct {
 	cfg ListsConfig
+	// base is the first list's key: workloads that follow each other on one table have others.
+	base  int64
+	began time.Duration // when base was used first
 
 	mu   sync.Mutex // guards what follows
 	ops  []history.ListOp
@@ -51,7 +54,16 @@ const (
 )
 
 // NewLists returns a workload that has not begun.
-func NewLists(cfg ListsConfig) *Lists { return &Lists{cfg: cfg, next: 1} }
+func NewLists(cfg ListsConfig) *Lists {
+	began := time.Since(cfg.Origin)
+	base := int64(began/time.Microsecond) << 20
+	return &Lists{cfg: cfg, base: base, from: base, began: began, next: 1}
+}
+
+// keyAt is the first of the lists that are used at a moment.
+func (l *Lists) keyAt(at time.Duration) int64 {
+	return l.base + int64(max(0, at-l.began)/listEpoch)*listsAtOnce
+}
 
 // Run makes the table as soon as there is a primary, and works until ctx ends. It returns nil
 // when ctx ended it.
@@ -85,7 +97,7 @@ func (l *Lists) client(ctx context.Context, id int, dsn string, ask ask) {
 		op := history.ListOp{Client: id, Conn: l.conn, Node: nodeAt(conn, l.cfg.Nodes)}
 		l.mu.Unlock()
 		for err == nil && pause(ctx, listPause) {
-			op.Key = int64(time.Since(l.cfg.Origin)/listEpoch)*listsAtOnce + rand.Int64N(listsAtOnce)
+			op.Key = l.keyAt(time.Since(l.cfg.Origin)) + rand.Int64N(listsAtOnce)
 			// A question isn't cut short when the run ends, so that little remains unknown.
 			limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), insertTimeout)
 			err = ask(limit, conn, op)
@@ -153,7 +165,7 @@ func (l *Lists) note(op history.ListOp) {
 // more at the primary. The history ends with these reads.
 func (l *Lists) Closed(ctx context.Context) ([]history.ListOp, error) {
 	// Questions take insertTimeout at most; a list's epoch must be over for longer.
-	return l.before(ctx, int64((time.Since(l.cfg.Origin)-insertTimeout-listEpoch/2)/listEpoch)*listsAtOnce)
+	return l.before(ctx, l.keyAt(time.Since(l.cfg.Origin)-insertTimeout-listEpoch/2))
 }
 
 // All is Closed for all lists, when Run has ended.
