@@ -123,8 +123,7 @@ func racingRules() []rule {
 }
 
 // beginRace detaches from the old primary first: what it might still send must not
-// change our position after the vote, and a promotion with an upstream configured
-// may wait out wal_retrieve_retry_interval.
+// change our position after the vote.
 func (e *effects) beginRace() {
 	e.Race = RaceWork{Stage: "detach", Began: e.Now}
 	e.operate(Follow{})

@@ -109,9 +109,9 @@ func recoveryGUCs() []string {
 		"recovery_target_inclusive", "recovery_target_timeline", "restore_command")
 }
 
-// retryInterval is wal_retrieve_retry_interval on members whose user set none.
-// With PostgreSQL's five seconds, a promotion shortly after the upstream died waits
-// them out.
+// retryInterval is wal_retrieve_retry_interval on members whose user set none: a standby
+// whose upstream was away for a moment should not take PostgreSQL's five seconds to notice that it is
+// back.
 const retryInterval = "100ms"
 
 // serverParameters are the parameters with their defaults and corrections, as

@@ -18,7 +18,7 @@ func plantedLists(plant func(name string, change func(e *Evidence), want ...Kind
 	return []Planted{
 		with("lists, and nothing wrong with them", func(*lists) {}),
 		with("an append that nobody was told of is seen and gone again", func(l *lists) {
-			l.add(0, 99, true).Answered = 1900 * ms1
+			l.add(0, 99, true).Answered = 1900 * milli
 			l.read(4, "a", false, 1950, 1, 2, 3, 99)
 		}),
 		with("a replica that answers from the past", func(l *lists) { l.read(7, "c", true, 5500, 1, 2) }),
@@ -32,9 +32,9 @@ func plantedLists(plant func(name string, change func(e *Evidence), want ...Kind
 		}, NotLinear),
 		plant("the same when it was frozen until then", func(e *Evidence) {
 			thawed(e, 40*time.Millisecond)
-			e.Freezes[0].To = 4500 * ms1
-			e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 4540*ms1, 4541*ms1
-			e.WatcherSpans[1].FirstSent, e.WatcherSpans[1].FirstAnswered = 4542*ms1, 4543*ms1
+			e.Freezes[0].To = 4500 * milli
+			e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 4540*milli, 4541*milli
+			e.WatcherSpans[1].FirstSent, e.WatcherSpans[1].FirstAnswered = 4542*milli, 4543*milli
 			l := listsStory()
 			l.read(5, "a", false, 4530, 1, 2, 3)
 			e.Lists = l.ops
@@ -49,7 +49,7 @@ func plantedLists(plant func(name string, change func(e *Evidence), want ...Kind
 	}
 }
 
-const ms1 = time.Millisecond
+const milli = time.Millisecond
 
 // lists is a history that is being told.
 type lists struct{ ops []history.ListOp }
@@ -58,7 +58,7 @@ type lists struct{ ops []history.ListOp }
 func (l *lists) add(at int, value int64, unknown bool, values ...int64) *history.ListOp {
 	l.ops = append(l.ops, history.ListOp{
 		Client: int(value), Key: 1, Append: value, Unknown: unknown, Values: values, Node: "a",
-		Sent: time.Duration(at) * ms1, Answered: time.Duration(at+1) * ms1,
+		Sent: time.Duration(at) * milli, Answered: time.Duration(at+1) * milli,
 	})
 	return &l.ops[len(l.ops)-1]
 }
@@ -66,7 +66,7 @@ func (l *lists) add(at int, value int64, unknown bool, values ...int64) *history
 func (l *lists) read(client int, node string, replica bool, at int, values ...int64) {
 	l.ops = append(l.ops, history.ListOp{
 		Client: 100 + client, Key: 1, Values: values, Node: node, Conn: client, Replica: replica,
-		Sent: time.Duration(at) * ms1, Answered: time.Duration(at+1) * ms1,
+		Sent: time.Duration(at) * milli, Answered: time.Duration(at+1) * milli,
 	})
 }
 

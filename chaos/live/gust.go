@@ -54,7 +54,7 @@ var members = []string{"primary", "replica", "other"}
 // same, on clusters that have the same.
 func gust(seed, number uint64, store sandbox.StoreKind, synchronous bool, lacks func(Need) error) string {
 	rng := rand.New(rand.NewPCG(seed, number))
-	g := &gusts{rng: rng, free: slices.Clone(members), store: store}
+	g := &draft{rng: rng, free: slices.Clone(members), store: store}
 	var out strings.Builder
 	settings := ""
 	if synchronous {
@@ -86,8 +86,8 @@ func gust(seed, number uint64, store sandbox.StoreKind, synchronous bool, lacks 
 	return out.String()
 }
 
-// gusts collects the faults of one gust.
-type gusts struct {
+// draft collects the faults of a gust.
+type draft struct {
 	rng         *rand.Rand
 	store       sandbox.StoreKind
 	free        []string // whom nothing has hit yet
@@ -97,7 +97,7 @@ type gusts struct {
 }
 
 // blow adds a fault, if one is found for whom is left.
-func (g *gusts) blow(lacks func(Need) error) {
+func (g *draft) blow(lacks func(Need) error) {
 	all := strains()
 	for _, i := range g.rng.Perm(len(all)) {
 		s := all[i]
@@ -136,7 +136,7 @@ func (g *gusts) blow(lacks func(Need) error) {
 	}
 }
 
-func (g *gusts) add(s strain, x, y string) {
+func (g *draft) add(s strain, x, y string) {
 	words := strings.NewReplacer("X", x, "Y", y)
 	g.began = append(g.began, words.Replace(s.begin))
 	if s.end != "" {
@@ -147,6 +147,6 @@ func (g *gusts) add(s strain, x, y string) {
 }
 
 // span draws a time between nothing and so many leases.
-func (g *gusts) span(leases float64) string {
+func (g *draft) span(leases float64) string {
 	return fmt.Sprintf("%.2fttl", 0.01+g.rng.Float64()*leases)
 }

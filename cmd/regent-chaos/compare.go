@@ -18,8 +18,9 @@ import (
 
 type compareFlags struct {
 	place
-	runs                                 int
-	store, server, patroni, only, report string
+	storeChoice
+	runs                  int
+	patroni, only, report string
 }
 
 // compareFile is the table's name in the base.
@@ -37,14 +38,13 @@ func compareCommand() *cobra.Command {
 			if sandbox.Entered() {
 				return inBase(f.place, nil, func(b *sandbox.Base) error { return f.compare(cmd.Context(), b) })
 			}
-			server, err := sandbox.FindStore(sandbox.StoreKind(f.store), f.server)
-			if err != nil {
-				return fmt.Errorf("%w with --server", err)
+			var err error
+			if f.also, err = f.find(); err != nil {
+				return err
 			}
-			if server == "" {
+			if f.also == nil {
 				return fmt.Errorf("--store %s: Patroni and Regent share %s and %s", f.store, sandbox.Etcd3Store, sandbox.ConsulStore)
 			}
-			f.also = []string{server}
 			var outputs map[string]func([]byte) error
 			if f.report != "" {
 				outputs = map[string]func([]byte) error{compareFile: func(text []byte) error { return os.WriteFile(f.report, text, 0o644) }}
@@ -69,11 +69,7 @@ func (f *compareFlags) compare(ctx context.Context, b *sandbox.Base) (err error)
 	if err != nil {
 		return fmt.Errorf("find Patroni: %w; install it (Debian: apt-get install patroni python3-etcd python3-consul)", err)
 	}
-	name := kind.Program()
-	if f.server != "" {
-		name = filepath.Base(f.server)
-	}
-	store, err := sandbox.StartStore(ctx, kind, filepath.Join(b.Bin, name), filepath.Join(b.Dir, "store"))
+	store, err := f.start(ctx, b)
 	if err != nil {
 		return err
 	}

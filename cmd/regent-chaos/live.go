@@ -139,9 +139,9 @@ func (f *liveFlags) kinds() ([]sandbox.StoreKind, error) {
 	}
 	var out []sandbox.StoreKind
 	for _, name := range f.stores {
-		k := sandbox.StoreKind(name)
-		if k != sandbox.RaftStore && k.Program() == "" {
-			return nil, fmt.Errorf("--store %s: there are %v", name, sandbox.StoreKinds())
+		k, err := storeChoice{store: name}.kind()
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, k)
 	}

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,9 +23,8 @@ type soakFlags struct {
 	seed    uint64
 	only    []string
 	sync    bool
-	store   string
-	server  string
-	report  string
+	storeChoice
+	report string
 }
 
 func soakCommand() *cobra.Command {
@@ -72,58 +69,35 @@ const soakFile = "soak.md"
 // findStore looks for the store's server, and takes the shortest timings that the store allows
 // unless others are asked for.
 func (f *soakFlags) findStore(cmd *cobra.Command) error {
-	kind := sandbox.StoreKind(f.store)
-	if !slices.Contains(sandbox.StoreKinds(), kind) {
-		return fmt.Errorf("--store %s: the stores are %v", f.store, sandbox.StoreKinds())
+	kind, err := f.kind()
+	if err != nil {
+		return err
 	}
 	set := cmd.Flags().Changed
 	if !set("ttl") && !set("loop-wait") && !set("retry-timeout") {
 		f.ttl, f.loopWait, f.retryTimeout = kind.Timings()
 	}
-	if sandbox.Entered() {
-		return nil
+	if !sandbox.Entered() {
+		f.also, err = f.find()
 	}
-	server, err := sandbox.FindStore(kind, f.server)
-	if err != nil {
-		return fmt.Errorf("%w with --server", err)
-	}
-	if server != "" {
-		f.also = []string{server}
-	}
-	return nil
-}
-
-// startStore starts the store's server, if it has one, and returns the section that names it.
-func (f *soakFlags) startStore(ctx context.Context, b *sandbox.Base) (section string, stop func() error, err error) {
-	kind := sandbox.StoreKind(f.store)
-	name := kind.Program()
-	if name == "" {
-		return "", func() error { return nil }, nil
-	}
-	if f.server != "" {
-		name = filepath.Base(f.server)
-	}
-	store, err := sandbox.StartStore(ctx, kind, filepath.Join(b.Bin, name), filepath.Join(b.Dir, "store"))
-	if err != nil {
-		return "", nil, err
-	}
-	return store.Section(), store.Close, nil
+	return err
 }
 
 func (f *soakFlags) soak(ctx context.Context, b *sandbox.Base) (err error) {
-	section, stop, err := f.startStore(ctx, b)
+	section, store := "", "embedded store"
+	server, err := f.start(ctx, b)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	if server != nil {
+		defer func() { err = errors.Join(err, server.Close()) }()
+		section, store = server.Section(), "one server of "+sandbox.StoreKind(f.store).Program()
+	}
 	o := chaos.SoakOptions{
 		Strikes: f.strikes, For: time.Duration(f.minutes * float64(time.Minute)), Seed: f.seed, Only: f.only,
 		Cluster: options(b, "soak", f.timings, f.place), Out: os.Stdout,
 	}
-	o.Cluster.Sync, o.Cluster.Store, o.Store = f.sync, section, "embedded store"
-	if section != "" {
-		o.Store = "one server of " + sandbox.StoreKind(f.store).Program()
-	}
+	o.Cluster.Sync, o.Cluster.Store, o.Store = f.sync, section, store
 	if o.Strikes == 0 && o.For == 0 {
 		o.For = 10 * time.Minute
 	}

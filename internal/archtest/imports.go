@@ -54,18 +54,31 @@ func arrows() []arrow {
 			reason: "the replicated machine must compute the same on every node; raft is its caller, not its dependency",
 		},
 		{
-			who: []string{"dcs/..."}, except: pure,
+			who: []string{"dcs/..."}, except: append([]string{"dcs/dcstest"}, pure...),
 			may:    []string{"std", "foreign", "events", "dcs/...", "internal/mono", "internal/routines", "internal/tlsconf"},
 			reason: "a store stores; it decides nothing and knows no PostgreSQL. The agent translates what it says into events",
+		},
+		{
+			who:    []string{"dcs/dcstest"},
+			may:    []string{"std", "foreign", "events", "dcs/...", "internal/mono", "internal/routines", "internal/tlsconf", "internal/freeport"},
+			reason: "the stores' test kit knows what a store knows, and finds ports for servers",
 		},
 		{
 			who: []string{"events/journal"}, may: []string{"std", "golang.org/x/sys/...", "events", "internal/mono"},
 			reason: "the journal keeps records without knowing what they mean, so that an old one can always be read",
 		},
 		{
-			who: []string{"pgmgr", "pgmgr/..."}, except: []string{"pgmgr/keeper"},
+			who: []string{"pgmgr", "pgmgr/..."}, except: []string{"pgmgr/keeper", "pgmgr/pgtest"},
 			may:    []string{"std", "foreign", "events", "internal/mono", "pgmgr/..."},
 			reason: "pgmgr carries out verbs on one PostgreSQL; it knows neither the store nor the machine that asks for them",
+		},
+		{
+			who: []string{"pgmgr/pgtest"}, may: []string{"std", "foreign", "events", "internal/mono", "pgmgr/...", "internal/child"},
+			reason: "PostgreSQL's test kit knows what pgmgr knows, and runs the tests again as another user",
+		},
+		{
+			who: []string{"internal/child", "internal/freeport"}, may: []string{"std", "golang.org/x/sys/..."},
+			reason: "leaves that test kits and sandboxes share know none of them",
 		},
 		{
 			who: []string{"pgmgr/keeper"}, may: []string{"std", "golang.org/x/sys/...", "events", "internal/mono"},

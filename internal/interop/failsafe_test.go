@@ -19,20 +19,7 @@ func TestFailsafeModeInMixedClusters(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
-	c := Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, r}})
-	patroni, regent := c.Nodes()[0], c.Nodes()[1]
-	if err := patroni.PowerOn(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.AwaitPrimary(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := regent.PowerOn(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.AwaitStreaming(ctx); err != nil {
-		t.Fatal(err)
-	}
+	c, patroni, regent := duo(t, ctx)
 	if _, err := c.Patronictl(ctx, patroni, edit("-s", "failsafe_mode=true")...); err != nil {
 		t.Fatal(err)
 	}

@@ -20,20 +20,7 @@ func TestPromiseThatOnlyPatroniKeeps(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	c := Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, r}})
-	patroni, regent := c.Nodes()[0], c.Nodes()[1]
-	if err := patroni.PowerOn(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.AwaitPrimary(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := regent.PowerOn(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.AwaitStreaming(ctx); err != nil {
-		t.Fatal(err)
-	}
+	c, patroni, regent := duo(t, ctx)
 	set := func(value string, wanted func(map[string]string) error) {
 		t.Helper()
 		_, err := c.Patronictl(ctx, patroni, edit("-s", "slots"+value)...)
@@ -73,4 +60,24 @@ func TestPromiseThatOnlyPatroniKeeps(t *testing.T) {
 	if now, ok := patroni.PostmasterPID(); !ok || now != pid {
 		t.Error(fmt.Errorf("postmaster %d became %d by an agent that doesn't start", pid, now))
 	}
+}
+
+// duo is a cluster on etcd of a Patroni, which leads, and a Regent, which streams from it.
+func duo(t *testing.T, ctx context.Context) (c *Cluster, patroni, regent *sandbox.Node) {
+	t.Helper()
+	c = Start(t, Options{Store: "etcd3", Members: []sandbox.Program{p, r}})
+	patroni, regent = c.Nodes()[0], c.Nodes()[1]
+	if err := patroni.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.AwaitPrimary(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := regent.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.AwaitStreaming(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return c, patroni, regent
 }

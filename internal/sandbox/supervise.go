@@ -7,13 +7,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgregent/regent/internal/child"
 )
 
 // baseEnv tells the program's second run where its base is, and that it is the second.
@@ -223,25 +224,7 @@ func (s *supervisor) run() (int, error) {
 	// all of them with it. This thread's children are in it. Only root may have one: for others
 	// freeSharedMemory finds those whose data directory is still there.
 	_ = unix.Unshare(unix.CLONE_NEWIPC)
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	if err := cmd.Start(); err != nil {
-		signal.Stop(signals)
-		return 1, fmt.Errorf("run the program in its sandbox: %w", err)
-	}
-	pid := cmd.Process.Pid
-	forwarded := make(chan struct{})
-	go func() {
-		defer close(forwarded)
-		for sig := range signals {
-			_ = syscall.Kill(pid, sig.(syscall.Signal)) // it may just have ended
-		}
-	}()
-	code, err := reapUntil(pid)
-	signal.Stop(signals)
-	close(signals)
-	<-forwarded
-	return code, err
+	return child.Run(cmd, "the program in its sandbox")
 }
 
 func (s *supervisor) environment() []string {
@@ -257,23 +240,6 @@ func (s *supervisor) environment() []string {
 		env = append(env, "HOME="+s.dir, "USER="+s.user.name, "LOGNAME="+s.user.name)
 	}
 	return append(env, baseEnv+"="+s.dir)
-}
-
-// reapUntil reaps children until pid is among them, and returns its exit code.
-func reapUntil(pid int) (int, error) {
-	for {
-		var ws unix.WaitStatus
-		got, err := unix.Wait4(-1, &ws, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return 1, fmt.Errorf("wait for the program in its sandbox: %w", err)
-		case got == pid && ws.Exited():
-			return ws.ExitStatus(), nil
-		case got == pid && ws.Signaled():
-			return 1, fmt.Errorf("the program in the sandbox was ended by %s", ws.Signal())
-		}
-	}
 }
 
 func (s *supervisor) bringOutputs() error {

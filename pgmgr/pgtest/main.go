@@ -1,12 +1,10 @@
 package pgtest
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -16,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pgregent/regent/internal/child"
 )
 
 // rootEnv names the folder of this run. It is set by the supervisor for the
@@ -189,51 +189,11 @@ func runTests(dir string, who user) (int, error) {
 	// This thread's children are in it. Where it is refused, freeSharedMemory finds most.
 	_ = unix.Unshare(unix.CLONE_NEWIPC)
 	mountDisk(dir, who)
-	code, err := runReaping(cmd)
+	code, err := child.Run(cmd, "the tests", syscall.SIGQUIT)
 	if err != nil {
 		return 1, err
 	}
 	return code, outputs.bringBack()
-}
-
-// runReaping runs cmd, passes signals on to it, and reaps every orphan meanwhile.
-func runReaping(cmd *exec.Cmd) (int, error) {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	if err := cmd.Start(); err != nil {
-		return 1, fmt.Errorf("start the tests: %w", err)
-	}
-	pid := cmd.Process.Pid
-	forwarded := make(chan struct{})
-	go func() {
-		defer close(forwarded)
-		for s := range signals {
-			// ESRCH only: the child is a zombie at worst until the loop below ends.
-			_ = syscall.Kill(pid, s.(syscall.Signal))
-		}
-	}()
-	code, err := reapUntil(pid)
-	signal.Stop(signals)
-	close(signals)
-	<-forwarded
-	return code, err
-}
-
-// reapUntil reaps children until pid is among them and returns its exit code.
-func reapUntil(pid int) (int, error) {
-	for {
-		var ws unix.WaitStatus
-		got, err := unix.Wait4(-1, &ws, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return 1, fmt.Errorf("wait for the tests: %w", err)
-		case got == pid && ws.Exited():
-			return ws.ExitStatus(), nil
-		case got == pid && ws.Signaled():
-			return 1, fmt.Errorf("the tests were ended by %s", ws.Signal())
-		}
-	}
 }
 
 // testEnv is the environment of the tests: the caller's, with a home and a

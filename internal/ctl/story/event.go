@@ -223,7 +223,6 @@ func requestSentence(e events.Event) string {
 	}
 }
 
-// short rounds a duration to what people care about.
 func failsafeSentence(e events.Event) string {
 	switch e := e.(type) {
 	case events.FailsafeAsked:
@@ -238,6 +237,7 @@ func failsafeSentence(e events.Event) string {
 	}
 }
 
+// short rounds a duration to what people care about.
 func short(d time.Duration) string {
 	switch {
 	case d >= 10*time.Second:

@@ -6,12 +6,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/pgregent/regent/internal/child"
 )
 
 // stageEnv tells the program's later runs which they are.
@@ -62,13 +63,14 @@ func Enter() (inside bool, code int, err error) {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}},
 		AmbientCaps: caps, Pdeathsig: syscall.SIGKILL,
 	}
+	told := child.Forward(syscall.SIGQUIT)
+	defer told.Stop()
 	err = cmd.Start()
 	_ = its.Close() // the child has its own
 	if err != nil {
 		return false, 1, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	stop := forward(cmd.Process)
-	defer stop()
+	told.To(cmd.Process)
 	said, err := io.ReadAll(trouble)
 	code, ended := exitCode(cmd.Wait())
 	switch {
@@ -76,24 +78,6 @@ func Enter() (inside bool, code int, err error) {
 		return false, code, fmt.Errorf("%w: %s", ErrUnavailable, said)
 	default:
 		return false, code, errors.Join(err, ended)
-	}
-}
-
-// forward passes on what this process is told, until stop is called.
-func forward(to *os.Process) (stop func()) {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for s := range signals {
-			_ = to.Signal(s) // it may just have ended
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
-		<-done
 	}
 }
 
@@ -125,15 +109,16 @@ func asInit() (int, error) {
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), stageEnv+"="+stageInside)
+	told := child.Forward(syscall.SIGQUIT)
+	defer told.Stop()
 	if err := cmd.Start(); err != nil {
 		return 1, fmt.Errorf("run the program in its namespaces: %w", err)
 	}
 	if err := trouble.Close(); err != nil {
 		return 1, fmt.Errorf("run the program in its namespaces: %w", err)
 	}
-	stop := forward(cmd.Process)
-	defer stop()
-	return reapUntil(cmd.Process.Pid)
+	told.To(cmd.Process)
+	return child.Reap(cmd.Process.Pid, "the program in its namespaces")
 }
 
 // troubleFD is where the init tells that it couldn't prepare.
@@ -160,22 +145,4 @@ func prepare() error {
 		}
 	}
 	return nil
-}
-
-// reapUntil reaps children until pid is among them, and returns its exit code. Orphans come here:
-// to PostgreSQL a zombie postmaster still looks alive.
-func reapUntil(pid int) (int, error) {
-	for {
-		var ws unix.WaitStatus
-		got, err := unix.Wait4(-1, &ws, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return 1, fmt.Errorf("wait for the program in its namespaces: %w", err)
-		case got == pid && ws.Exited():
-			return ws.ExitStatus(), nil
-		case got == pid && ws.Signaled():
-			return 1, fmt.Errorf("the program in its namespaces was ended by %s", ws.Signal())
-		}
-	}
 }

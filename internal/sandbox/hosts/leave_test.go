@@ -26,9 +26,9 @@ import (
 // childEnv tells the test binary to be the program that TestNothingIsLeft starts, in that folder.
 const childEnv = "REGENT_CHILD_DIR"
 
-// child is a program as cmd/regent-chaos is one: it runs a cluster on hosts, says "ready" when
+// asChild is a program as cmd/regent-chaos is one: it runs a cluster on hosts, says "ready" when
 // there is a primary, and ends at SIGTERM.
-func child(dir string) int {
+func asChild(dir string) int {
 	base, code, err := sandbox.Enter(sandbox.BaseOptions{
 		Dir: dir, Programs: os.Getenv(childEnv + "_BIN"), Inside: Enter, In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
 	})

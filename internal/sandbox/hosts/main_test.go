@@ -11,7 +11,7 @@ import (
 // PostgreSQL's user may not look into the home where Consul was built, so that is copied too.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
-		os.Exit(child(dir))
+		os.Exit(asChild(dir))
 	}
 	build := []string{"./cmd/regent", "./cmd/regent-keeper"}
 	if path, err := consultest.Find(); err == nil {
