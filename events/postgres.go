@@ -14,6 +14,9 @@ type PostgresState struct {
 	Running bool `json:"running"`
 	// PID of the postmaster, 0 if none.
 	PID int `json:"pid,omitempty"`
+	// Ended is how the keeper's last server ended, nil while one runs or if none ended under
+	// this keeper: an observation may come before the event that tells the same.
+	Ended *PostgresDown `json:"ended,omitempty"`
 	// Ready: it answered the monitoring query. Running and not Ready is starting,
 	// stopping, hung, or out of connections; Why says which, as far as known.
 	Ready bool   `json:"ready"`

@@ -26,11 +26,16 @@ func absorbPostgres(e *effects) {
 
 // observe takes in a whole observation.
 func (s *State) observe(p events.PostgresState) {
+	was := s.pg()
 	s.Postgres.Known, s.Postgres.At, s.Postgres.State = true, s.Now, p
 	if p.Running {
 		s.Postgres.Down = nil // how a former server ended says nothing about the next end
 	} else {
 		s.disarmed()
+		if x := p.Ended; x != nil && was.Running && (was.PID == 0 || was.PID == x.PID) {
+			down := *x
+			s.Postgres.Down = &down
+		}
 	}
 	if s.primaryUp() {
 		s.Postgres.Wrote = true

@@ -58,6 +58,9 @@ func (e *env) postgres(d *datadriven.TestData, what string, a args) events.Postg
 		}
 	case "stopped":
 		p.Data.Standby = a.has("standby_data")
+		if a.has("signal") {
+			p.Ended = &events.PostgresDown{PID: int(max(a.num("ended"), 4242)), Signal: int(a.num("signal"))}
+		}
 	case "silent":
 		p.Running, p.PID, p.Why = true, 4242, "timeout"
 	case "primary":

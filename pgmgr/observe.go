@@ -34,8 +34,11 @@ func (m *Manager) Observe(ctx context.Context) (events.PostgresState, error) {
 		st.PID = m.strangerPID(ks)
 		st.Running = st.Running || st.PID != 0
 	}
-	if st.Running {
+	switch x := ks.LastExit; {
+	case st.Running:
 		m.observeServer(ctx, &st)
+	case x != nil:
+		st.Ended = &events.PostgresDown{PID: x.PID, Code: x.Code, Signal: x.Signal, Ours: x.Ours, Fenced: x.Fenced}
 	}
 	return st, fromKeeper("observe PostgreSQL", err)
 }

@@ -56,7 +56,7 @@ func TestTheFailureTable(t *testing.T) {
 		t.Error(err)
 	}
 	for _, r := range report.Failed() {
-		t.Errorf("%s on %s, %s: %s", r.Script, r.Store, r.Outcome, strings.Join(r.Why, "\n"))
+		t.Errorf("%s on %s, %s: %s", r.Script, r.Store, r.Outcome, strings.Join(r.Why, "; "))
 		tails(t, r)
 	}
 	if want := len(o.plan(scripts(t))); len(report.Results) != want {

@@ -80,7 +80,9 @@ func (g *guard) clearOnce(began time.Time) bool {
 		g.signal(syscall.SIGSTOP)
 	}
 	g.mu.Unlock()
-	if ph == down || ph == running && !killing {
+	// A kick of the former server may come when the next one is starting already: that one isn't
+	// to be ended, unless it was ordered while it was being forked.
+	if ph == down || (ph == starting || ph == running) && !killing {
 		return false
 	}
 	left, err := g.members()

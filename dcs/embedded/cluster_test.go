@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -305,8 +306,15 @@ func (e wireEnd) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e.net.add(conn, e.self, addr), nil
+	c := e.net.add(conn, e.self, addr)
+	if e.net.isCut(e.self, addr) { // meanwhile, by somebody who couldn't know of this connection
+		_ = c.Close() // it carries nothing yet
+		return nil, errCut
+	}
+	return c, nil
 }
+
+var errCut = errors.New("cut while dialling")
 
 func (w *wires) add(conn net.Conn, from, to string) *wire {
 	c := &wire{Conn: conn, from: from, to: to, net: w}

@@ -60,7 +60,7 @@ func ask[R headed](ctx context.Context, s *Store, e *endpoint, send func(context
 	for try := 0; ; try++ {
 		prepared, err := e.prepared(ctx, who)
 		if err != nil {
-			return none, fmt.Errorf("etcd server %s: %w", e.url, book.On(err))
+			return none, book.On(fmt.Errorf("etcd server %s: %w", e.url, err))
 		}
 		marked, wire := withWire(prepared)
 		r, err := send(marked)
@@ -74,7 +74,7 @@ func ask[R headed](ctx context.Context, s *Store, e *endpoint, send func(context
 			e.forgetToken()
 			continue
 		}
-		return none, fmt.Errorf("etcd server %s: %w", e.url, book.On(classify(err, wire.sent.Load())))
+		return none, book.On(fmt.Errorf("etcd server %s: %w", e.url, classify(err, wire.sent.Load())))
 	}
 }
 

@@ -232,8 +232,19 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Rows reads the numbers of the rows that are in the table, sorted.
+// Rows reads the numbers of the rows that are in the table, sorted. It tries until ctx ends: what is
+// asked is which rows are there, and not whether a connection can be had at once.
 func Rows(ctx context.Context, dsn string) ([]int64, error) {
+	const again = 100 * time.Millisecond
+	for {
+		seqs, err := readRows(ctx, dsn)
+		if err == nil || !pause(ctx, again) {
+			return seqs, err
+		}
+	}
+}
+
+func readRows(ctx context.Context, dsn string) ([]int64, error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return nil, fmt.Errorf("connect to read the rows: %w", err)
