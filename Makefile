@@ -114,7 +114,7 @@ cover: ## coverage of the fast tests into bin/cover.html
 	@go tool cover -func=bin/cover.out | tail -n 1
 
 ##@ Prove
-.PHONY: sim chaos soak storm bench
+.PHONY: sim chaos chaos-slow chaos-patroni soak storm bench
 sim: build ## the simulator: many seeded worlds in virtual time
 	@$(call have,regent-chaos); exec bin/regent-chaos sim $(ARGS)
 chaos: build ## the failure table, replayed on real clusters and all stores, into docs/failure-table.md
@@ -122,6 +122,15 @@ chaos: build ## the failure table, replayed on real clusters and all stores, int
 	@$(call have,regent-chaos); etcd=$$(scripts/etcd-server.sh); consul=$$(scripts/consul-server.sh); \
 	exec bin/regent-chaos live --server etcd3="$$etcd" --server consul="$$consul" \
 		--report docs/failure-table.md --json bin/failure-table.json $(ARGS)
+chaos-slow: build ## the same with the document's settings, ttl 30: hours, into docs/failure-table-slow.md
+	@scripts/setup.sh servers
+	@$(call have,regent-chaos); etcd=$$(scripts/etcd-server.sh); consul=$$(scripts/consul-server.sh); \
+	exec bin/regent-chaos live --slow --server etcd3="$$etcd" --server consul="$$consul" \
+		--report docs/failure-table-slow.md --json bin/failure-table-slow.json $(ARGS)
+chaos-patroni: build ## its rows on etcd by Regent and by Patroni, side by side, into docs/failure-table-patroni.md
+	@scripts/setup.sh servers
+	@$(call have,regent-chaos); exec bin/regent-chaos live --beside "$$(command -v patroni)" --server etcd3="$$(scripts/etcd-server.sh)" \
+		--report docs/failure-table-patroni.md --json bin/failure-table-patroni.json $(ARGS)
 soak: setup build ## random faults for MINUTES (60) under a writer and a judge, into docs/robustness.md
 	@$(call have,regent-chaos); exec bin/regent-chaos soak --minutes $(MINUTES) --report docs/robustness.md $(ARGS)
 storm: setup build ## random faults that overlap, on network hosts, for MINUTES (60; STORE=raft, etcd3, consul)

@@ -221,7 +221,7 @@ func (a *Arena) evidence(ctx context.Context, f Fault, t *Trial) (judge.Evidence
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var err error
-	e.Present, err = workload.Rows(ctx, a.Cluster.DSN())
+	e.Present, err = workload.Rows(ctx, a.Cluster.DSN(), workload.Table)
 	// What was written while the rows were read is no row from nowhere.
 	e.Writes.Next = a.Writer.Log().Next
 	if a.Lists != nil {

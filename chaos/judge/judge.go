@@ -27,6 +27,8 @@ type Evidence struct {
 	WriterSpans, WatcherSpans []history.Span
 	// Present are the rows that are in the table at To, sorted.
 	Present []int64
+	// Others are writers beside the one whose outage is measured.
+	Others []Testimony
 	// Lists are questions about lists and their answers, in a mode in which nothing acknowledged
 	// may be lost; nil: there were none.
 	Lists []history.ListOp
@@ -59,6 +61,18 @@ type Evidence struct {
 	// Reigns are what the members' journals say, Broken what else was found, as sentences.
 	Reigns []Reign
 	Broken []string
+}
+
+// Testimony is of a writer that stood somewhere: on a member's own host, where it goes on when the
+// host is cut off.
+type Testimony struct {
+	// Who tells the writer from others, for the texts.
+	Who    string
+	Writes history.Writes
+	Spans  []history.Span
+	// Present are its rows that are there at To, LostBefore those that an earlier fault's verdict
+	// reported lost. Both are sorted.
+	Present, LostBefore []int64
 }
 
 // MaxThaw is how long a whole member that was frozen past its lease may go on as a primary beside
@@ -113,6 +127,8 @@ type Verdict struct {
 	Outage history.Gap
 	// Lost are the acknowledged rows that went missing in this fault, allowed or not.
 	Lost []history.Ack
+	// LostOf are the same of the other writers, by Who.
+	LostOf map[string][]history.Ack
 	// Overlaps are proven times with two primaries; Doubts are pairs of observations too
 	// close to each other to tell.
 	Overlaps, Doubts []history.Overlap
@@ -180,6 +196,9 @@ func (v *Verdict) violate(k Kind, format string, args ...any) {
 // judgeRoles looks for two primaries among the watcher's sightings and the writes.
 func (v *Verdict) judgeRoles(e Evidence) {
 	spans := slices.Concat(e.WatcherSpans, e.WriterSpans)
+	for _, o := range e.Others {
+		spans = append(spans, o.Spans...)
+	}
 	for _, f := range e.Freezes {
 		spans = f.Cut(spans)
 	}
@@ -225,19 +244,37 @@ func (v *Verdict) judgeRows(e Evidence) {
 		v.violate(NotWhole, "the rows that are left couldn't be read (%s)", e.Fault)
 		return
 	}
-	for _, a := range e.Writes.Missing(e.Present) {
-		if _, known := slices.BinarySearch(e.LostBefore, a.Seq); !known && a.Acked <= e.To {
-			v.Lost = append(v.Lost, a)
+	v.Lost = v.judgeWriter(e, Testimony{Writes: e.Writes, Present: e.Present, LostBefore: e.LostBefore}, e.MayLose)
+	for _, o := range e.Others {
+		if v.LostOf == nil {
+			v.LostOf = map[string][]history.Ack{}
+		}
+		// Who stands beside a member that isn't to be a primary may write there while it is one.
+		v.LostOf[o.Who] = v.judgeWriter(e, o, e.MayLose || e.MayBeTwo)
+	}
+}
+
+// judgeWriter compares what was acknowledged to a writer with what is left of it, and returns what
+// this fault lost.
+func (v *Verdict) judgeWriter(e Evidence, t Testimony, mayLose bool) (lost []history.Ack) {
+	for _, a := range t.Writes.Missing(t.Present) {
+		if _, known := slices.BinarySearch(t.LostBefore, a.Seq); !known && a.Acked <= e.To {
+			lost = append(lost, a)
 		}
 	}
-	if len(v.Lost) > 0 && !e.MayLose {
-		first, last := v.Lost[0], v.Lost[len(v.Lost)-1]
-		v.violate(LostRows, "%d acknowledged rows are gone after %s, from %d (acknowledged by %s at %s) to %d (by %s at %s)",
-			len(v.Lost), e.Fault, first.Seq, first.Node, ms(first.Acked), last.Seq, last.Node, ms(last.Acked))
+	by := ""
+	if t.Who != "" {
+		by = " of the writer " + t.Who
 	}
-	if foreign := e.Writes.Foreign(e.Present); len(foreign) > 0 {
-		v.violate(ForeignRows, "%d rows were never sent, the first is %d", len(foreign), foreign[0])
+	if len(lost) > 0 && !mayLose {
+		first, last := lost[0], lost[len(lost)-1]
+		v.violate(LostRows, "%d acknowledged rows%s are gone after %s, from %d (acknowledged by %s at %s) to %d (by %s at %s)",
+			len(lost), by, e.Fault, first.Seq, first.Node, ms(first.Acked), last.Seq, last.Node, ms(last.Acked))
 	}
+	if foreign := t.Writes.Foreign(t.Present); len(foreign) > 0 {
+		v.violate(ForeignRows, "%d rows%s were never sent, the first is %d", len(foreign), by, foreign[0])
+	}
+	return lost
 }
 
 // judgeWatch makes sure that somebody was looking.

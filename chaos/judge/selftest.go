@@ -43,7 +43,7 @@ func PlantedEvidence() []Planted {
 		change(&e)
 		return Planted{Name: name, Evidence: e, Want: want}
 	}
-	return slices.Concat(plantedFigures(plant), plantedLists(plant), []Planted{
+	return slices.Concat(plantedFigures(plant), plantedLists(plant), plantedWriters(plant), []Planted{
 		plant("an innocent fail-over", func(*Evidence) {}),
 		plant("two primaries over one millisecond", func(e *Evidence) {
 			e.WatcherSpans[0].LastSent, e.WatcherSpans[0].LastAnswered = 3001*time.Millisecond, 3002*time.Millisecond
@@ -89,6 +89,38 @@ func PlantedEvidence() []Planted {
 			}
 		}, Blind),
 	})
+}
+
+// plantedWriters are about a writer that stands on the host of the former primary.
+func plantedWriters(plant func(string, func(*Evidence), ...Kind) Planted) []Planted {
+	stands := func(e *Evidence, change func(*Testimony)) {
+		t := Testimony{Who: "at a", Writes: e.Writes, Spans: e.WriterSpans, Present: slices.Clone(e.Present)}
+		change(&t)
+		e.Others = []Testimony{t}
+	}
+	loses := func(t *Testimony) {
+		t.Present = slices.DeleteFunc(t.Present, func(seq int64) bool { return seq == 77 })
+	}
+	return []Planted{
+		plant("a second writer that lost nothing", func(e *Evidence) { stands(e, func(*Testimony) {}) }),
+		plant("a lost row of a second writer", func(e *Evidence) { stands(e, loses) }, LostRows),
+		plant("a lost row of a second writer, known before", func(e *Evidence) {
+			stands(e, func(t *Testimony) { loses(t); t.LostBefore = []int64{77} })
+		}),
+		plant("a lost row of a second writer where two primaries are part of the story", func(e *Evidence) {
+			e.MayBeTwo = true
+			stands(e, loses)
+		}),
+		plant("a row of a second writer from nowhere", func(e *Evidence) {
+			stands(e, func(t *Testimony) { t.Present = append(t.Present, 100_000) })
+		}, ForeignRows),
+		plant("a write that only a second writer had acknowledged by the old primary", func(e *Evidence) {
+			stands(e, func(t *Testimony) {
+				t.Spans = slices.Clone(t.Spans)
+				t.Spans[0].LastSent, t.Spans[0].LastAnswered = 3500*time.Millisecond, 3501*time.Millisecond
+			})
+		}, TwoPrimaries),
+	}
 }
 
 // plantedFigures have a bound that is kept, and the same bound by a hair not kept.

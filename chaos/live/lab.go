@@ -22,6 +22,7 @@ type labKey struct {
 	fencing string
 	servers int  // of the store; 0: the embedded one
 	disks   bool // pg_wal lies on small disks
+	program sandbox.Program
 }
 
 // lab is a cluster on its store, written to and watched, on which rows are replayed one after the
@@ -36,15 +37,36 @@ type lab struct {
 	site    *hosts.Site // nil: all are on this host, without cables and disks of their own
 	links   map[string][]*hosts.Link
 
-	lost []int64 // rows that went missing in earlier rows, sorted
+	lost      []int64 // rows that went missing in earlier rows, sorted
+	witnesses []*witness
 
 	stop   context.CancelFunc // ends the load
 	load   sync.WaitGroup
 	loaded error // how it ended
 }
 
+// Pace is which timings the clusters have.
+type Pace string
+
+// The paces.
+const (
+	// Fast: the shortest that the store allows, but for etcd, which gets a ttl of 5 s.
+	Fast Pace = ""
+	// Slow: those of the document whose table it is.
+	Slow Pace = "slow"
+	// Beside: the shortest that Patroni takes.
+	Beside Pace = "beside Patroni"
+)
+
 // Timings of the suite on a store.
-func Timings(k sandbox.StoreKind) (ttl, loopWait, retryTimeout time.Duration) {
+func (p Pace) Timings(k sandbox.StoreKind) (ttl, loopWait, retryTimeout time.Duration) {
+	switch p {
+	case Slow:
+		return 30 * time.Second, 10 * time.Second, 10 * time.Second
+	case Beside:
+		return besideTTL, besideLoopWait, besideRetryTimeout
+	case Fast:
+	}
 	ttl, loopWait, retryTimeout = k.Timings()
 	if k == sandbox.Etcd3Store {
 		ttl = 5 * time.Second
@@ -55,8 +77,11 @@ func Timings(k sandbox.StoreKind) (ttl, loopWait, retryTimeout time.Duration) {
 // newLab makes a cluster in a folder, starts it and loads it. Close ends it, also after an error.
 func newLab(ctx context.Context, key labKey, o Options, dir string) (*lab, error) {
 	l := &lab{key: key, dir: dir, links: map[string][]*hosts.Link{}}
-	ttl, loopWait, retryTimeout := Timings(key.store)
+	ttl, loopWait, retryTimeout := o.Pace.Timings(key.store)
 	l.opt = sandbox.Options{Bin: o.Bin, PGBin: o.PGBin, TTL: ttl, LoopWait: loopWait, RetryTimeout: retryTimeout}
+	if key.program == sandbox.Patroni {
+		l.opt.Patroni = o.Patroni
+	}
 	raise := l.beside
 	if hosts.Inside() {
 		raise = l.onHosts
@@ -66,18 +91,20 @@ func newLab(ctx context.Context, key labKey, o Options, dir string) (*lab, error
 	}
 	l.opt.Dir = l.cluster.Dir()
 	for _, n := range l.cluster.Nodes() {
+		n.RunAs(key.program)
 		if err := l.fit(n); err != nil {
 			return l, err
 		}
 	}
 	l.arena = chaos.NewArena(l.cluster)
+	l.stand()
 	if err := l.cluster.PowerOn(); err != nil {
 		return l, err
 	}
 	load, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l.stop = stop
 	l.load.Go(func() {
-		l.loaded = l.arena.Run(load, func(ctx context.Context) error { <-ctx.Done(); return nil })
+		l.loaded = l.arena.Run(load, l.testify)
 	})
 	return l, nil
 }

@@ -95,7 +95,7 @@ func TestAConditionHoldsOrItDoesNot(t *testing.T) {
 	o := testOptions(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	l, err := newLab(ctx, labKey{store: sandbox.RaftStore, fencing: "keeper"}, o, filepath.Join(o.Dir, "lab"))
+	l, err := newLab(ctx, labKey{store: sandbox.RaftStore, program: sandbox.Regent, fencing: "keeper"}, o, filepath.Join(o.Dir, "lab"))
 	t.Cleanup(func() {
 		if err := l.close(false); err != nil {
 			t.Error(err)

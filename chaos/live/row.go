@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +30,7 @@ type Result struct {
 	Row     string            `json:"row"`
 	Script  string            `json:"script"`
 	Store   sandbox.StoreKind `json:"store"`
+	Program sandbox.Program   `json:"program"`
 	Fencing string            `json:"fencing"`
 	TTL     time.Duration     `json:"ttl"`
 	Outcome Outcome           `json:"outcome"`
@@ -59,7 +59,7 @@ type Result struct {
 }
 
 func (l *lab) result(s *Script) Result {
-	return Result{Row: s.Row, Script: s.Name, Store: l.key.store, Fencing: s.Fencing, TTL: l.opt.TTL, Outcome: NotRun}
+	return Result{Row: s.Row, Script: s.Name, Store: l.key.store, Program: l.key.program, Fencing: s.Fencing, TTL: l.opt.TTL, Outcome: NotRun}
 }
 
 // maxTries is how often a row is replayed that this machine was too busy to watch.
@@ -99,10 +99,7 @@ func (l *lab) try(ctx context.Context, s *Script) (_ Result, blind bool) {
 	e := r.evidence(ctx)
 	result.Decisions = r.journals(&e)
 	v := judge.Judge(e)
-	for _, lost := range v.Lost {
-		l.lost = append(l.lost, lost.Seq)
-	}
-	slices.Sort(l.lost)
+	l.forget(v)
 	result.take(v, e)
 	if v.Inconclusive() {
 		result.Outcome = NotRun
@@ -160,11 +157,14 @@ func (r *run) evidence(ctx context.Context) judge.Evidence {
 	for _, n := range r.lab.cluster.Nodes() {
 		e.Members = append(e.Members, n.Name())
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
 	var err error
-	if e.Present, err = workload.Rows(ctx, r.lab.cluster.DSN()); err != nil {
+	if e.Present, err = workload.Rows(ctx, r.lab.cluster.DSN(), workload.Table); err != nil {
 		e.Unread = true
+		e.Broken = append(e.Broken, err.Error())
+	}
+	if e.Others, err = r.lab.testimonies(ctx); err != nil {
 		e.Broken = append(e.Broken, err.Error())
 	}
 	if r.lists != nil {
@@ -182,6 +182,9 @@ func (r *run) evidence(ctx context.Context) judge.Evidence {
 // since the story began, and takes from them who reigned and when an end was noticed. It returns
 // how many decisions were recomputed.
 func (r *run) journals(e *judge.Evidence) (decisions int) {
+	if r.lab.key.program == sandbox.Patroni {
+		return 0 // it has none
+	}
 	for _, n := range r.lab.cluster.Nodes() {
 		reigns := map[uint32]bool{}
 		report, err := replay.CheckEach(n.JournalDir(), replay.AnyProgram, func(before, after fsm.State, d fsm.Decision) {

@@ -24,6 +24,8 @@ const (
 	stepWithin = 45 * time.Second
 	// lookWithin bounds one look at a condition.
 	lookWithin = 2 * time.Second
+	// readWithin is how long the rows that are left may take to be read.
+	readWithin = 20 * time.Second
 	// minRate is how often per second every member is looked at, at least.
 	minRate = 100
 )
@@ -181,7 +183,7 @@ func (r *run) play(ctx context.Context) {
 		r.startLists()
 	}
 	for _, s := range r.script.Steps {
-		if len(s.On) > 0 && !slices.Contains(s.On, r.lab.key.store) {
+		if r.leftOut(s) {
 			continue
 		}
 		if err := r.step(ctx, s); err != nil {

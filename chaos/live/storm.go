@@ -52,13 +52,13 @@ func Storm(ctx context.Context, o StormOptions) (result StormResult, err error) 
 	if err := judge.SelfTest(); err != nil {
 		return result, fmt.Errorf("the judge fails its self-test: %w", err)
 	}
-	result.TTL, _, _ = Timings(o.Store)
+	result.TTL, _, _ = o.Pace.Timings(o.Store)
 	w := walker{o: o.Options}
 	defer func() {
 		err = errors.Join(err, w.leave(o.Keep))
 		result.Took = time.Since(result.Began)
 	}()
-	key := labKey{store: o.Store, fencing: "keeper"}
+	key := labKey{store: o.Store, program: sandbox.Regent, fencing: "keeper"}
 	if o.Store != sandbox.RaftStore {
 		key.servers = 3
 	}

@@ -28,6 +28,10 @@ type Options struct {
 	// and all stores are touched, and the next rotation touches other pairs.
 	Rotate   bool
 	Rotation int
+	// Pace is which timings the clusters have. Beside Patroni each row is replayed on etcd by Regent
+	// and by Patroni, whose program that is.
+	Pace    Pace
+	Patroni string
 	// Budget is for all of it; rows that it leaves no time for fail. Zero: no limit.
 	Budget time.Duration
 	// Keep leaves the folder of every cluster; otherwise only that of one with a broken row.
@@ -42,6 +46,7 @@ type Report struct {
 	Took    time.Duration `json:"took"`
 	Machine chaos.Machine `json:"machine"`
 	Rotated bool          `json:"one_store_a_row"`
+	Pace    Pace          `json:"pace,omitempty"`
 	Results []Result      `json:"results"`
 }
 
@@ -65,6 +70,32 @@ var share = []sandbox.StoreKind{
 
 // plan lists the pairs, those that can share a cluster beside each other.
 func (o Options) plan(scripts []*Script) []pair {
+	out := o.chosen(scripts)
+	if o.Pace == Beside {
+		out = o.both(scripts)
+	}
+	order := func(p pair) int { // the cluster that most rows can have comes first
+		at := 8 * slices.Index(sandbox.StoreKinds(), p.key.store)
+		if p.key.program == sandbox.Patroni {
+			at += 8 * len(sandbox.StoreKinds())
+		}
+		if p.key.fencing != "keeper" {
+			at++
+		}
+		if p.key.servers > 1 {
+			at += 2
+		}
+		if p.key.disks {
+			at += 4
+		}
+		return at
+	}
+	slices.SortStableFunc(out, func(a, b pair) int { return order(a) - order(b) })
+	return out
+}
+
+// chosen lists the rows with their stores.
+func (o Options) chosen(scripts []*Script) []pair {
 	var out []pair
 	for i, s := range scripts {
 		if o.Row != "" && o.Row != s.Row && o.Row != s.Name || o.Fencing != "" && o.Fencing != s.Fencing {
@@ -84,27 +115,13 @@ func (o Options) plan(scripts []*Script) []pair {
 			}
 		}
 	}
-	order := func(p pair) int { // the cluster that most rows can have comes first
-		at := 8 * slices.Index(sandbox.StoreKinds(), p.key.store)
-		if p.key.fencing != "keeper" {
-			at++
-		}
-		if p.key.servers > 1 {
-			at += 2
-		}
-		if p.key.disks {
-			at += 4
-		}
-		return at
-	}
-	slices.SortStableFunc(out, func(a, b pair) int { return order(a) - order(b) })
 	return out
 }
 
 // Run replays the rows. The report holds one result for every row that was chosen, whatever came;
 // the error is about the judge, the scripts and the choice, not about the rows.
 func Run(ctx context.Context, o Options) (Report, error) {
-	report := Report{Began: time.Now(), Rotated: o.Rotate}
+	report := Report{Began: time.Now(), Rotated: o.Rotate, Pace: o.Pace}
 	if err := judge.SelfTest(); err != nil {
 		return report, fmt.Errorf("the judge fails its self-test: %w", err)
 	}
@@ -137,7 +154,7 @@ type walker struct {
 
 func (w *walker) replay(ctx context.Context, p pair, began time.Time) Result {
 	none := (&lab{key: p.key}).result(p.script)
-	none.TTL, _, _ = Timings(p.key.store)
+	none.TTL, _, _ = w.o.Pace.Timings(p.key.store)
 	if ctx.Err() != nil {
 		none.Why = []string{fmt.Sprintf("interrupted: %v", context.Cause(ctx))}
 		return none

@@ -21,6 +21,8 @@ type Verb struct {
 	Doc string
 	// Needs is what a cluster must have been made with.
 	Needs Need
+	// Ours: it is about something that only Regent has. Where Patroni runs the line is left out.
+	Ours bool
 
 	// One of them. holds returns nil when the condition holds, and else says what is instead.
 	do    func(ctx context.Context, r *run, args []string) error

@@ -62,7 +62,7 @@ func reportVerbs() []Verb {
 		{Kinds: both, Form: "there is a synchronous standby", Doc: "An agent says that its member is one.",
 			holds: anySyncStandby},
 		{Kinds: both, Form: "there is no synchronous standby", Doc: "No agent that answers says that its member is one.", holds: noSyncStandby},
-		{Kinds: both, Form: "journal of NODE says TEXT", Doc: "A record since the story began contains the text.",
+		{Kinds: both, Form: "journal of NODE says TEXT", Ours: true, Doc: "A record since the story began contains the text.",
 			holds: func(_ context.Context, r *run, a []string) error {
 				return r.at(a[0], func(n *sandbox.Node) error {
 					for e, err := range journal.Read(n.JournalDir()) {
@@ -73,7 +73,7 @@ func reportVerbs() []Verb {
 					return fmt.Errorf("the journal of %s doesn't say %q", n.Name(), a[1])
 				})
 			}},
-		{Kinds: both, Form: "log of NODE says TEXT", Doc: "A line since the story began contains the text.",
+		{Kinds: both, Form: "log of NODE says TEXT", Ours: true, Doc: "A line since the story began contains the text.",
 			holds: func(_ context.Context, r *run, a []string) error {
 				return r.at(a[0], func(n *sandbox.Node) error {
 					text, err := os.ReadFile(n.LogFile())

@@ -28,7 +28,7 @@ func figureVerbs() []Verb {
 			sides = append(sides, "at least")
 		}
 		for _, side := range sides {
-			v := Verb{Kinds: []Kind{Expect}, Form: figureForm(f) + " " + side + " SPAN", Doc: docs[f]}
+			v := Verb{Kinds: []Kind{Expect}, Form: figureForm(f) + " " + side + " SPAN", Doc: docs[f], Ours: f == judge.Noticed}
 			if f.Count() {
 				v.Form = figureForm(f) + " " + side + " COUNT"
 			}
@@ -113,7 +113,7 @@ func (s *Script) needs() []Need {
 
 // labOn is the cluster that it is replayed on.
 func (s *Script) labOn(k sandbox.StoreKind) labKey {
-	key := labKey{store: k, fencing: s.Fencing, disks: slices.Contains(s.needs(), SmallDisks)}
+	key := labKey{store: k, program: sandbox.Regent, fencing: s.Fencing, disks: slices.Contains(s.needs(), SmallDisks)}
 	switch {
 	case k == sandbox.RaftStore:
 	case slices.Contains(s.needs(), Servers):

@@ -16,7 +16,7 @@ import (
 func trapVerbs() []Verb {
 	on := []Kind{Do}
 	return []Verb{
-		{Kinds: on, Form: "set a trap when NODE logs TEXT kill PART of NODE", do: trapOnLog,
+		{Kinds: on, Form: "set a trap when NODE logs TEXT kill PART of NODE", Ours: true, do: trapOnLog,
 			Doc: "From now on that agent's log is looked at every millisecond; the kill comes as soon as the words are in it."},
 		{Kinds: on, Form: "set a trap when NODE runs PART kill PART of NODE", do: trapOnProcess,
 			Doc: "The same, as soon as such a process exists on that node."},

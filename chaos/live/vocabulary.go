@@ -57,8 +57,9 @@ const vocabularyHead = `<!-- Generated from chaos/live by ` + "`make generate`" 
 # Scenario scripts
 
 A row of the [failure table](../failure-table.md) is a text file in ` + "`chaos/live/scenarios`" + `: a header, then a line a step. It is
-replayed on three real members, with a writer that inserts a numbered row every 5 ms and a watcher that asks each
-member for its role more than a hundred times a second:
+replayed on three real members, with a writer that inserts a numbered row every 5 ms, two more writers on every
+member's host (one knows that member's PostgreSQL only, the other all members; they are cut off with the host), and a
+watcher that asks each member for its role more than a hundred times a second:
 
 ` + "```" + `
 row       3

@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +25,8 @@ type liveFlags struct {
 	place
 	stores, servers []string
 	row, fencing    string
-	ci              bool
+	ci, slow        bool
+	patroni         string
 	rotation        int
 	budget          time.Duration
 	report, json    string
@@ -47,12 +51,20 @@ func liveCommand() *cobra.Command {
 				}
 				f.report = ""
 			}
+			if f.patroni != "" {
+				if _, err := exec.LookPath(f.patroni); err != nil {
+					return fmt.Errorf("find Patroni: %w", err)
+				}
+				f.stores = []string{string(sandbox.Etcd3Store)}
+			}
 			return f.enter(cmd.Context())
 		},
 	}
 	liveFlagsOf(cmd, &f)
 	cmd.Flags().StringSliceVar(&f.stores, "store", nil, "only on these: raft, etcd3, consul")
 	cmd.Flags().BoolVar(&f.ci, "ci", false, "each row on one store, in a rotation that touches all stores")
+	cmd.Flags().BoolVar(&f.slow, "slow", false, "with ttl 30, loop_wait 10 and retry_timeout 10 on every store")
+	cmd.Flags().StringVar(&f.patroni, "beside", "", "on etcd, by Regent and by Patroni, which is this `program`, with Patroni's shortest timings")
 	cmd.Flags().IntVar(&f.rotation, "rotation", int(time.Now().Unix()/86400), "which rotation (default: the day's)")
 	cmd.Flags().DurationVar(&f.budget, "budget", 0, "rows for which this leaves no time fail")
 	cmd.Flags().StringVar(&f.report, "report", "", "write the table as Markdown to this file, unless a part of the rows was chosen")
@@ -148,11 +160,22 @@ func (f *liveFlags) kinds() ([]sandbox.StoreKind, error) {
 	return out, nil
 }
 
+func (f *liveFlags) pace() live.Pace {
+	switch {
+	case f.patroni != "":
+		return live.Beside
+	case f.slow:
+		return live.Slow
+	default:
+		return live.Fast
+	}
+}
+
 // options are what clusters are made of.
 func (f *liveFlags) options(b *sandbox.Base, kinds []sandbox.StoreKind, named map[string]string) live.Options {
 	o := live.Options{
 		Dir: b.Dir, Bin: b.Bin, PGBin: b.PGBin, Programs: map[sandbox.StoreKind]string{}, Row: f.row, Fencing: f.fencing,
-		Stores: kinds, Rotate: f.ci, Rotation: f.rotation, Budget: f.budget, Keep: f.keep, Out: os.Stdout,
+		Stores: kinds, Rotate: f.ci, Rotation: f.rotation, Budget: f.budget, Pace: f.pace(), Patroni: f.patroni, Keep: f.keep, Out: os.Stdout,
 	}
 	for _, k := range kinds {
 		program := k.Program()
@@ -172,8 +195,9 @@ func (f *liveFlags) live(ctx context.Context, b *sandbox.Base, kinds []sandbox.S
 	report, err := live.Run(ctx, o)
 	report.Machine = chaos.ThisMachine(programVersion(ctx, filepath.Join(b.PGBin, "postgres")), version)
 	report.Text(os.Stdout)
-	err = errors.Join(err, f.write(b, report))
-	if failed := report.Failed(); len(failed) > 0 && err == nil {
+	err = errors.Join(err, f.write(ctx, b, report))
+	failed := slices.DeleteFunc(report.Failed(), func(x live.Result) bool { return x.Program == sandbox.Patroni }) // its own affair
+	if len(failed) > 0 && err == nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("interrupted: %w", context.Cause(ctx))
 		}
@@ -182,9 +206,13 @@ func (f *liveFlags) live(ctx context.Context, b *sandbox.Base, kinds []sandbox.S
 	return err
 }
 
-func (f *liveFlags) write(b *sandbox.Base, report live.Report) error {
+func (f *liveFlags) write(ctx context.Context, b *sandbox.Base, report live.Report) error {
 	var table, figures bytes.Buffer
-	if err := errors.Join(report.Markdown(&table), report.JSON(&figures)); err != nil {
+	markdown := report.Markdown
+	if f.patroni != "" {
+		markdown = func(w io.Writer) error { return report.Beside(w, programVersion(ctx, f.patroni)) }
+	}
+	if err := errors.Join(markdown(&table), report.JSON(&figures)); err != nil {
 		return err
 	}
 	return errors.Join(os.WriteFile(filepath.Join(b.Dir, liveTable), table.Bytes(), 0o644),

@@ -159,7 +159,7 @@ func (d *demo) loss(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	acked := d.writer.Log()
-	present, err := workload.Rows(ctx, d.cluster.DSN())
+	present, err := workload.Rows(ctx, d.cluster.DSN(), workload.Table)
 	if err != nil {
 		return 0, err
 	}

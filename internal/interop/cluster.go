@@ -195,7 +195,7 @@ func (l *Load) End(ctx context.Context) (Figures, error) {
 			err = errors.Join(err, fmt.Errorf("two primaries: %s", o))
 		}
 	}
-	rows, failed := workload.Rows(ctx, l.c.DSN())
+	rows, failed := workload.Rows(ctx, l.c.DSN(), workload.Table)
 	f.Lost = len(log.Missing(rows))
 	return f, errors.Join(err, failed)
 }

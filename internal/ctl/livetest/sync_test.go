@@ -69,7 +69,7 @@ func (l *live) third(a, b *sandbox.Node) *sandbox.Node {
 func (l *live) missing(w *workload.Writer) int {
 	l.t.Helper()
 	log := w.Log() // before the rows are read: the writer goes on
-	rows, err := workload.Rows(l.ctx, l.primary.DSN())
+	rows, err := workload.Rows(l.ctx, l.primary.DSN(), workload.Table)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 
 	"github.com/pgregent/regent/internal/sandbox/history"
@@ -97,6 +98,36 @@ func await(t *testing.T, v *Watcher, name string, want history.Role) {
 	}
 }
 
+// A writer that knows one member only waits for that to take writes, and what it was refused till
+// then counts for nothing.
+func TestAWriterOfItsOwnMemberWaitsForItToBePrimary(t *testing.T) {
+	s := newServer(t)
+	s.start(true)
+	origin := time.Now()
+	w := NewWriter(WriterConfig{DSN: s.dsn(), Nodes: map[int]string{s.port: "a"}, Origin: origin, Own: true, Table: "of_a"})
+	v := NewWatcher(origin, []Target{{Name: "a", DSN: s.dsn()}})
+	stop := run(t, w, v)
+	await(t, v, "a", history.Replica)
+	conn, err := pgx.Connect(limited(t), s.dsn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := w.Acked()
+	if _, err := conn.Exec(limited(t), "SELECT pg_promote()"); err != nil || before != 0 {
+		t.Fatalf("%d acknowledged by a standby; promotion: %v", before, err)
+	}
+	hangUp(conn)
+	if err := w.Await(limited(t), 20, 0); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	log := w.Log()
+	present, err := Rows(limited(t), s.dsn(), "of_a")
+	if err != nil || len(log.Unknown) > 0 || len(log.Missing(present)) > 0 || log.Next != int64(len(log.Acks))+1 {
+		t.Errorf("%v; unknown %v, missing %v, next %d after %d", err, log.Unknown, log.Missing(present), log.Next, len(log.Acks))
+	}
+}
+
 func TestWhatWasAcknowledgedSurvivesACrashAndIsCounted(t *testing.T) {
 	s := newServer(t)
 	postmaster := s.start(false)
@@ -125,7 +156,7 @@ func TestWhatWasAcknowledgedSurvivesACrashAndIsCounted(t *testing.T) {
 	stop()
 
 	log := w.Log()
-	present, err := Rows(limited(t), s.dsn())
+	present, err := Rows(limited(t), s.dsn(), Table)
 	if err != nil {
 		t.Fatal(err)
 	}

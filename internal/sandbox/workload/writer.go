@@ -26,7 +26,17 @@ type WriterConfig struct {
 	Every time.Duration
 	// Dial, when set, makes the connections: a writer that is on another host has its own.
 	Dial pgconn.DialFunc
+	// Table is where the rows go; Table when empty. Every writer needs one of its own.
+	Table string
+	// Own: the DSN leads to one member, which may be a standby. What a standby says is no failure,
+	// and no reason to connect again.
+	Own bool
+	// Pause is between two rounds without success; 15 ms when zero.
+	Pause time.Duration
 }
+
+// Table is a writer's, unless it has another.
+const Table = "regent_writes"
 
 // Writer inserts numbered rows, one at a time, and remembers which were acknowledged.
 // Run does the work; the other methods may be called at any time.
@@ -54,6 +64,8 @@ const (
 	// retryPause is between two rounds without success. Each round costs every server a
 	// process, so a shorter pause would lengthen the outage it is to measure.
 	retryPause = 15 * time.Millisecond
+	// readOnly is what a standby answers.
+	readOnly = "25006"
 )
 
 // NewWriter returns a writer that has not begun.
@@ -61,11 +73,17 @@ func NewWriter(cfg WriterConfig) *Writer {
 	if cfg.Every == 0 {
 		cfg.Every = 5 * time.Millisecond
 	}
+	if cfg.Table == "" {
+		cfg.Table = Table
+	}
+	if cfg.Pause == 0 {
+		cfg.Pause = retryPause
+	}
 	return &Writer{cfg: cfg, log: history.Writes{Next: 1}, news: make(chan struct{})}
 }
 
-// table is the writer's; statements name it literally.
-const createTable = `CREATE TABLE IF NOT EXISTS regent_writes (
+// createTable makes a writer's table.
+const createTable = `CREATE TABLE IF NOT EXISTS %s (
 	seq bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())`
 
 // Run writes until ctx ends, through every outage: it connects anew at once, to whichever
@@ -79,7 +97,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			w.note(err)
-			pause(ctx, retryPause)
+			pause(ctx, w.cfg.Pause)
 		}
 	}
 	return nil
@@ -100,7 +118,7 @@ func (w *Writer) connect(ctx context.Context) (*pgx.Conn, error) {
 		return nil, fmt.Errorf("connect the writer: %w", err)
 	}
 	if w.Acked() == 0 {
-		if _, err := conn.Exec(ctx, createTable); err != nil {
+		if _, err := conn.Exec(ctx, fmt.Sprintf(createTable, w.cfg.Table)); err != nil && !(w.cfg.Own && sqlState(err) == readOnly) {
 			hangUp(conn)
 			return nil, fmt.Errorf("create the writer's table: %w", err)
 		}
@@ -116,7 +134,7 @@ func (w *Writer) insertAll(ctx context.Context, conn *pgx.Conn) error {
 	node := nodeAt(conn, w.cfg.Nodes)
 	next := time.Now()
 	for {
-		if err := w.insert(ctx, conn, node); err != nil {
+		if err := w.insert(ctx, conn, node); err != nil && !(w.cfg.Own && sqlState(err) == readOnly) {
 			return err
 		}
 		next = next.Add(w.cfg.Every)
@@ -139,10 +157,14 @@ func (w *Writer) insert(ctx context.Context, conn *pgx.Conn, node string) error 
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), insertTimeout)
 	defer cancel()
 	sent := time.Since(w.cfg.Origin)
-	_, err := conn.Exec(limit, `INSERT INTO regent_writes (seq) VALUES ($1)`, seq)
+	_, err := conn.Exec(limit, `INSERT INTO `+w.cfg.Table+` (seq) VALUES ($1)`, seq)
 	answered := time.Since(w.cfg.Origin)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if code := sqlState(err); w.cfg.Own && (code == readOnly || code == undefinedTable) {
+		w.log.Next-- // it is surely not there
+		return fmt.Errorf("insert row %d at %s: %w", seq, node, err)
+	}
 	if err != nil {
 		w.log.Unknown = append(w.log.Unknown, seq)
 		return fmt.Errorf("insert row %d at %s: %w", seq, node, err)
@@ -153,6 +175,14 @@ func (w *Writer) insert(ctx context.Context, conn *pgx.Conn, node string) error 
 	close(w.news)
 	w.news = make(chan struct{})
 	return nil
+}
+
+// sqlState is the code of what a server answered, empty if it didn't.
+func sqlState(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code
+	}
+	return ""
 }
 
 func (w *Writer) note(err error) {
@@ -232,29 +262,29 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Rows reads the numbers of the rows that are in the table, sorted. It tries until ctx ends: what is
+// Rows reads the numbers of the rows that are in a writer's table, sorted. It tries until ctx ends: what is
 // asked is which rows are there, and not whether a connection can be had at once.
-func Rows(ctx context.Context, dsn string) ([]int64, error) {
+func Rows(ctx context.Context, dsn, table string) ([]int64, error) {
 	const again = 100 * time.Millisecond
 	for {
-		seqs, err := readRows(ctx, dsn)
+		seqs, err := readRows(ctx, dsn, table)
 		if err == nil || !pause(ctx, again) {
 			return seqs, err
 		}
 	}
 }
 
-func readRows(ctx context.Context, dsn string) ([]int64, error) {
+func readRows(ctx context.Context, dsn, table string) ([]int64, error) {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {
 		return nil, fmt.Errorf("connect to read the rows: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // read only: nothing to lose
-	rows, err := conn.Query(ctx, `SELECT seq FROM regent_writes ORDER BY seq`)
-	if err != nil {
-		return nil, fmt.Errorf("read the rows: %w", err)
-	}
+	rows, _ := conn.Query(ctx, `SELECT seq FROM `+table+` ORDER BY seq`) // its error comes with the rows
 	seqs, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if sqlState(err) == undefinedTable {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the rows: %w", err)
 	}
