@@ -45,7 +45,7 @@ func liveCommand() *cobra.Command {
 		Long: "Replay every row of the failure table on real clusters, on every store, and print what came of it. Rows are scripts\n" +
 			"(docs/operations/scenarios.md). A row that couldn't be run counts as broken: nothing is left out without a word.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.report != "" && (f.ci || len(f.stores) > 0) {
+			if f.report != "" && (f.ci || len(f.stores) > 0 || f.row != "") {
 				if !sandbox.Entered() {
 					_, _ = fmt.Fprintln(os.Stderr, "The report is about all rows on all stores: it isn't written.")
 				}
@@ -63,6 +63,7 @@ func liveCommand() *cobra.Command {
 	liveFlagsOf(cmd, &f)
 	cmd.Flags().StringSliceVar(&f.stores, "store", nil, "only on these: raft, etcd3, consul")
 	cmd.Flags().BoolVar(&f.ci, "ci", false, "each row on one store, in a rotation that touches all stores")
+	cmd.Flags().StringVar(&f.row, "row", "", "only this row, by its number or its script's name")
 	cmd.Flags().BoolVar(&f.slow, "slow", false, "with ttl 30, loop_wait 10 and retry_timeout 10 on every store")
 	cmd.Flags().StringVar(&f.patroni, "beside", "", "on etcd, by Regent and by Patroni, which is this `program`, with Patroni's shortest timings")
 	cmd.Flags().IntVar(&f.rotation, "rotation", int(time.Now().Unix()/86400), "which rotation (default: the day's)")

@@ -28,19 +28,51 @@ const (
 // before the belief's end even if no renewal succeeds any more: nobody else fences
 // then (S4).
 func (a *Agent) keeperPatience() time.Duration {
-	s := a.Snapshot()
-	if s.Holder.Revision == 0 && !s.Keeper.Armed {
+	if !a.keeperAtStake() {
 		return keeperAtRest
 	}
 	return min(max(events.Belief(a.keeperTTL())/4, keeperAtLeast), keeperAtMost)
 }
 
+// keeperAtStake: the keeper's deadline is in force, or may be.
+func (a *Agent) keeperAtStake() bool {
+	s := a.Snapshot()
+	return s.Holder.Revision != 0 || s.Keeper.Armed
+}
+
 // keeperSilence is how long the keeper may go unasked: so long that renewals, which ask it
-// too, leave room for few questions between them. At rest a look now and then is
-// enough, but the moment when the patience becomes short must not be slept through.
+// too, leave room for few questions between them. At rest the observations, which ask it as
+// well, are mostly enough.
 func (a *Agent) keeperSilence() time.Duration {
+	if !a.keeperAtStake() {
+		return keeperAtRest / 2
+	}
 	belief := events.Belief(a.keeperTTL())
 	return min(a.keeperPatience()*3/4, belief*3/16, 1250*time.Millisecond)
+}
+
+// waitForKeeper pauses for d, or until ctx ends, or until the keeper's deadline comes into force:
+// the moment when the patience becomes short must not be slept through.
+func (a *Agent) waitForKeeper(ctx context.Context, d time.Duration) {
+	if a.keeperAtStake() {
+		wait(ctx, d)
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		changed := a.Changed()
+		if a.keeperAtStake() {
+			return
+		}
+		select {
+		case <-changed:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (a *Agent) keeperTTL() time.Duration {
@@ -207,7 +239,7 @@ func (a *Agent) pingKeeper(ctx context.Context, c *keeper.Client) {
 	}
 	for ctx.Err() == nil && c.Err() == nil {
 		if left := a.keeperSilence() - c.Silence(); left > 0 {
-			wait(ctx, left)
+			a.waitForKeeper(ctx, left)
 			continue
 		}
 		if a.unanswered(ctx, a.keeperPatience(), silent) {

@@ -206,6 +206,34 @@ func TestSilentKeeperIsFoundOutWithinTheBelief(t *testing.T) {
 	}
 }
 
+// TestTheEndOfTheKeepersRestIsNotSleptThrough: what is waited for at rest is over when a deadline
+// comes into force, and not when anything else changes.
+func TestTheEndOfTheKeepersRestIsNotSleptThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &Agent{}
+		publish := func(s *fsm.State) {
+			next := make(chan struct{})
+			a.published.Store(s)
+			if old := a.changed.Swap(&next); old != nil {
+				close(*old)
+			}
+		}
+		publish(&fsm.State{Settings: events.Settings{TTL: 2 * time.Second}})
+		rest, began := a.keeperSilence(), time.Now()
+		a.waitForKeeper(t.Context(), rest)
+		if took := time.Since(began); took != rest {
+			t.Errorf("nothing happened for %s, and the wait took %s", rest, took)
+		}
+		time.AfterFunc(100*time.Millisecond, func() { publish(&fsm.State{Settings: events.Settings{TTL: 2 * time.Second}, Seq: 1}) })
+		time.AfterFunc(200*time.Millisecond, func() { publish(&fsm.State{Keeper: fsm.Keeper{Armed: true}}) })
+		began = time.Now()
+		a.waitForKeeper(t.Context(), rest)
+		if took := time.Since(began); took != 200*time.Millisecond {
+			t.Errorf("a deadline came into force after 200ms, and the wait took %s", took)
+		}
+	})
+}
+
 func TestNewConfigurationIsNoticedOnce(t *testing.T) {
 	var c configWatch
 	view := func(version events.Revision, regent string) events.ClusterView {
