@@ -78,7 +78,8 @@ func (w *story) sound() {
 	}
 }
 
-// diverge stops what sends WAL to the others, and has the primary acknowledge a row.
+// diverge stops what sends WAL to the others, when they all have the table, and has the primary
+// acknowledge a row.
 func (w *story) diverge(primary *sandbox.Node) error {
 	conn, err := pgx.Connect(w.ctx, primary.DSN())
 	if err != nil {
@@ -87,6 +88,16 @@ func (w *story) diverge(primary *sandbox.Node) error {
 	defer func() { _ = conn.Close(context.WithoutCancel(w.ctx)) }() // about to be killed
 	if _, err := conn.Exec(w.ctx, `CREATE TABLE IF NOT EXISTS only_here (at text); CHECKPOINT`); err != nil {
 		return err
+	}
+	var at string
+	if err := conn.QueryRow(w.ctx, `SELECT pg_current_wal_flush_lsn()::text`).Scan(&at); err != nil {
+		return err
+	}
+	for have := 0; have < len(w.Nodes())-1; {
+		err := conn.QueryRow(w.ctx, `SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= $1::text::pg_lsn`, at).Scan(&have)
+		if err != nil {
+			return err
+		}
 	}
 	rows, err := conn.Query(w.ctx, `SELECT pid FROM pg_stat_replication`)
 	if err != nil {
