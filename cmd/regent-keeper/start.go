@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,12 +28,20 @@ type spawnReply struct {
 	err error
 }
 
+// defaultSlack is the kernel's own (prctl(2), PR_SET_TIMERSLACK).
+const defaultSlack = 50 * time.Microsecond
+
 var errTooLate = errors.New("the deadline came before PostgreSQL was started")
 
 // runSpawner starts postmasters, on the calling goroutine's thread, until spawns
 // is closed. The kernel sends a parent-death signal when the *thread* that forked
 // ends, so the caller must be locked to a thread that ends with the keeper (S4).
 func (g *guard) runSpawner() {
+	// PostgreSQL times commit_delay and the like in microseconds, and would inherit the agent's
+	// precision.
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(defaultSlack), 0, 0, 0); err != nil {
+		g.log.Warn("set the precision of timers back", "err", err)
+	}
 	for r := range g.spawns {
 		if !r.allow() {
 			r.reply <- spawnReply{err: errTooLate}

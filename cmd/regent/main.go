@@ -13,7 +13,11 @@ import (
 var version = "dev"
 
 func main() {
-	os.Exit(run(context.Background(), environment(), filepath.Base(os.Args[0]), os.Args[1:]))
+	name, args := filepath.Base(os.Args[0]), os.Args[1:]
+	if waits(name, args) {
+		lazyTimers()
+	}
+	os.Exit(run(context.Background(), environment(), name, args))
 }
 
 // run carries out one call. Under the name patroni the program is the agent, under
