@@ -279,7 +279,7 @@ func readRows(ctx context.Context, dsn, table string) ([]int64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to read the rows: %w", err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // read only: nothing to lose
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()        // read only: nothing to lose
 	rows, _ := conn.Query(ctx, `SELECT seq FROM `+table+` ORDER BY seq`) // its error comes with the rows
 	seqs, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if sqlState(err) == undefinedTable {
