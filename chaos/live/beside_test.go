@@ -84,3 +84,28 @@ func TestTheTableOfBothSaysWhatWasNotKept(t *testing.T) {
 		t.Errorf("a row that nobody was put through is in the table:\n%s", text.String())
 	}
 }
+
+// TestWhatAnEarlierRunKeptIsTakenOver, and what it didn't is replayed.
+func TestWhatAnEarlierRunKeptIsTakenOver(t *testing.T) {
+	all := scripts(t)
+	p := Options{Row: "03-replica-agent-killed", Stores: []sandbox.StoreKind{sandbox.RaftStore}}.plan(all)[0]
+	earlier := Result{Script: p.script.Name, Store: p.key.store, Program: p.key.program, Outcome: Kept, Outage: time.Second}
+	o := Options{Earlier: &Report{Results: []Result{earlier}}}
+	if r, ok := o.kept(p); !ok || r.Outage != time.Second {
+		t.Errorf("a row that was kept isn't taken over: %+v", r)
+	}
+	for _, change := range []func(*Result){
+		func(r *Result) { r.Outcome = Broken }, func(r *Result) { r.Store = sandbox.Etcd3Store },
+		func(r *Result) { r.Program = sandbox.Patroni }, func(r *Result) { r.Script = "04-replica-without-store" },
+	} {
+		other := earlier
+		change(&other)
+		o.Earlier.Results = []Result{other}
+		if _, ok := o.kept(p); ok {
+			t.Errorf("a row is taken over from %+v", other)
+		}
+	}
+	if _, ok := (Options{}).kept(p); ok {
+		t.Error("a row is taken over from nowhere")
+	}
+}

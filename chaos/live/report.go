@@ -100,6 +100,9 @@ func (r Report) Markdown(w io.Writer) error {
 	m := r.Machine
 	tell(w, "Measured on %s, %d cores, load average %s, %s; Regent %s; %s. The lease (`ttl`): %s.\n\n", m.CPU, m.Cores, m.Load, m.Postgres, m.Regent,
 		r.Began.UTC().Format("2006-01-02 15:04 UTC"), r.leases())
+	if r.Again > 0 {
+		tell(w, "%d rows failed in a first run and were replayed in this one; the others' figures are that run's.\n\n", r.Again)
+	}
 	tell(w, "A cell: outage (last acknowledged → first acknowledged write) · acknowledged rows lost · time with two primaries · time until all\n"+
 		"members stream again. **Broken**: a promise wasn't kept. **Not run**: nobody can say; it counts as a failure.\n")
 	for _, part := range []struct {

@@ -32,6 +32,8 @@ type Options struct {
 	// and by Patroni, whose program that is.
 	Pace    Pace
 	Patroni string
+	// Earlier is a report whose kept rows are taken over: only the others are replayed.
+	Earlier *Report
 	// Budget is for all of it; rows that it leaves no time for fail. Zero: no limit.
 	Budget time.Duration
 	// Keep leaves the folder of every cluster; otherwise only that of one with a broken row.
@@ -47,7 +49,9 @@ type Report struct {
 	Machine chaos.Machine `json:"machine"`
 	Rotated bool          `json:"one_store_a_row"`
 	Pace    Pace          `json:"pace,omitempty"`
-	Results []Result      `json:"results"`
+	// Again are how many of the rows were replayed after an earlier run in which they failed.
+	Again   int      `json:"again,omitempty"`
+	Results []Result `json:"results"`
 }
 
 // Failed are the results that aren't kept.
@@ -135,6 +139,13 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	w := walker{o: o}
 	for _, p := range pairs {
+		if kept, ok := o.kept(p); ok {
+			report.Results = append(report.Results, kept)
+			continue
+		}
+		if o.Earlier != nil {
+			report.Again++
+		}
 		result := w.replay(ctx, p, report.Began)
 		report.Results = append(report.Results, result)
 		result.line(o.Out)
@@ -142,6 +153,20 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	err = w.leave(o.Keep)
 	report.Took = time.Since(report.Began)
 	return report, err
+}
+
+// kept is what an earlier run kept of a row.
+func (o Options) kept(p pair) (Result, bool) {
+	if o.Earlier == nil {
+		return Result{}, false
+	}
+	i := slices.IndexFunc(o.Earlier.Results, func(x Result) bool {
+		return x.Script == p.script.Name && x.Store == p.key.store && x.Program == p.key.program && x.Outcome == Kept
+	})
+	if i < 0 {
+		return Result{}, false
+	}
+	return o.Earlier.Results[i], true
 }
 
 // walker goes from row to row, and from cluster to cluster where it must.

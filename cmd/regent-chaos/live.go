@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,7 @@ type liveFlags struct {
 	rotation        int
 	budget          time.Duration
 	report, json    string
+	again           string
 }
 
 // The reports' names in the base.
@@ -65,6 +67,7 @@ func liveCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&f.ci, "ci", false, "each row on one store, in a rotation that touches all stores")
 	cmd.Flags().StringVar(&f.row, "row", "", "only this row, by its number or its script's name")
 	cmd.Flags().BoolVar(&f.slow, "slow", false, "with ttl 30, loop_wait 10 and retry_timeout 10 on every store")
+	cmd.Flags().StringVar(&f.again, "again", "", "only the rows that failed in the run whose --json wrote this `file`; the others are taken over")
 	cmd.Flags().StringVar(&f.patroni, "beside", "", "on etcd, by Regent and by Patroni, which is this `program`, with Patroni's shortest timings")
 	cmd.Flags().IntVar(&f.rotation, "rotation", int(time.Now().Unix()/86400), "which rotation (default: the day's)")
 	cmd.Flags().DurationVar(&f.budget, "budget", 0, "rows for which this leaves no time fail")
@@ -125,6 +128,9 @@ func (f *liveFlags) enterWith(ctx context.Context,
 		if server != "" {
 			f.also = append(f.also, server)
 		}
+	}
+	if f.again != "" {
+		f.also = append(f.also, f.again)
 	}
 	outputs := map[string]func([]byte) error{}
 	for name, file := range map[string]string{liveTable: f.report, liveJSON: f.json} {
@@ -192,6 +198,16 @@ func (f *liveFlags) live(ctx context.Context, b *sandbox.Base, kinds []sandbox.S
 	o := f.options(b, kinds, named)
 	if f.ci {
 		_, _ = fmt.Printf("Each row on one store: rotation %d\n", f.rotation)
+	}
+	if f.again != "" {
+		text, err := os.ReadFile(filepath.Join(b.Bin, filepath.Base(f.again)))
+		if err == nil {
+			o.Earlier = &live.Report{}
+			err = json.Unmarshal(text, o.Earlier)
+		}
+		if err != nil {
+			return fmt.Errorf("read the earlier run: %w", err)
+		}
 	}
 	report, err := live.Run(ctx, o)
 	report.Machine = chaos.ThisMachine(programVersion(ctx, filepath.Join(b.PGBin, "postgres")), version)
